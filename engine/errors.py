@@ -1,0 +1,48 @@
+"""The errors a person can cause. Each message is one sentence: what happened and what to do."""
+
+
+class ConceptscapeError(Exception):
+    """Any expected failure; the page shows its message as a toast, the command line on stderr with exit code 2."""
+
+
+class TextError(ConceptscapeError):
+    """The text can't be used: empty, too long, or not text."""
+
+
+class LanguageError(ConceptscapeError):
+    """A language that the concept space does not have."""
+
+
+class WeightsError(ConceptscapeError):
+    """A weights file is missing, damaged, or made for something else."""
+
+
+class VectorError(ConceptscapeError):
+    """Vectors of the wrong shape, or with values that are not finite."""
+
+
+class EditError(ConceptscapeError):
+    """An edit that the document does not allow."""
+
+
+class StoreError(ConceptscapeError):
+    """The database can't be opened, read or written."""
+
+
+class ConflictError(StoreError):
+    """The document was saved from elsewhere since it was opened."""
+
+
+class CorpusError(ConceptscapeError):
+    """A line of a training corpus that can't be used."""
+
+
+class TrainingError(ConceptscapeError):
+    """Training can't go on."""
+
+
+class Cancelled(ConceptscapeError):
+    """The person stopped it."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped; nothing was changed.")

@@ -1,0 +1,50 @@
+"""Weights on disk: safetensors, with large matrices as int8 and one scale per output row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .errors import WeightsError
+
+SCALE = ".scale"
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[rows, columns] to int8 and a float32 scale per row, so that weight is about int8 * scale."""
+    scale = weight.float().abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    return (weight.float() / scale).round().to(torch.int8), scale
+
+
+def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write matrices as int8 (see `quantize`), all else as fp32. The file appears whole or not at all."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if tensor.ndim == 2 and min(tensor.shape) >= 16:
+            packed[name], packed[name + SCALE] = quantize(tensor)
+        else:
+            packed[name] = tensor.detach().float().contiguous()
+    new = path.with_suffix(".new")
+    save_file(packed, new, metadata)
+    new.replace(path)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a weights file as fp32 tensors. Raises WeightsError where it is missing or damaged."""
+    if not path.is_file():
+        raise WeightsError(f"The weights file {path.name} is missing; get a complete copy of the project.")
+    try:
+        packed = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"The weights file {path.name} is damaged; get a complete copy of it.") from error
+    state: dict[str, Tensor] = {}
+    for name, tensor in packed.items():
+        if name.endswith(SCALE):
+            continue
+        scale = packed.get(name + SCALE)
+        state[name] = tensor.float() if scale is None else tensor.float() * scale
+    return state
