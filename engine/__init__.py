@@ -1,0 +1,228 @@
+"""Conceptscape's engine: a text as a path of sentence-concepts, edited there, and back to text.
+
+import engine
+
+e = engine.load()
+vectors = e.encode(["The sea was calm.", "A storm came."], "eng_Latn")
+e.decode(vectors, "fra_Latn")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import concepts, segmentation, text
+from .document import ConceptNode, Document, Provenance
+from .errors import LanguageError, TextError
+from .spaces import ConceptSpace, Language, Progress, Search, load_space
+
+if TYPE_CHECKING:
+    from .lcm import ConceptModel
+    from .projection import Landscape
+
+__all__ = [
+    "ConceptNode",
+    "Continuation",
+    "Document",
+    "Engine",
+    "Language",
+    "Progress",
+    "Provenance",
+    "Search",
+    "load",
+]
+
+READ_LIMIT = 5_000  # sentences kept in the reading cache, about 10 MB
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A concept that the model went on with, and the sentence it decodes to."""
+
+    text: str
+    vector: np.ndarray
+
+
+@dataclass
+class Engine:
+    """Everything that can be done with a concept space, in one place. Models load when they are first used."""
+
+    space: ConceptSpace
+    _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def lcm(self) -> ConceptModel:
+        from .lcm import load_lcm
+
+        return load_lcm("base", self.space)
+
+    @cached_property
+    def landscape(self) -> Landscape:
+        from .projection import Landscape
+
+        return Landscape.load()
+
+    def language(self, code: str) -> Language:
+        if code not in self.space.languages:
+            known = ", ".join(self.space.languages)
+            raise LanguageError(
+                f"The {self.space.name} space does not know the language {code!r}; use one of {known}."
+            )
+        return self.space.languages[code]
+
+    def fits(self, sentence: str) -> bool:
+        # A token is at least one character, so short text needs no counting.
+        limit = self.space.max_tokens
+        return len(sentence) <= limit // 2 or (
+            len(sentence) < 40 * limit and self.space.count_tokens(sentence) <= limit
+        )
+
+    def segment(self, body: str, lang: str) -> list[str]:
+        """The sentences of a text, long ones split so that each can be encoded."""
+        text.check(body, self.language(lang))
+        return [
+            piece.text for piece in segmentation.segment(body, lang, self.fits).pieces
+        ]
+
+    def encode(
+        self, texts: Sequence[str], lang: str, progress: Progress | None = None
+    ) -> np.ndarray:
+        """Sentences to concepts, float32 [N, D]. Raises TextError for one too long to be a concept."""
+        return self.space.encode(texts, lang, progress=progress)
+
+    def decode(
+        self,
+        vectors: np.ndarray,
+        lang: str,
+        search: Search = Search(),
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Concepts [N, D] to sentences of a language."""
+        return self.space.decode(vectors, lang, search=search, progress=progress)
+
+    def alternatives(
+        self, vectors: np.ndarray, lang: str, search: Search
+    ) -> list[list[str]]:
+        """Concepts [N, D] to several sentences each, best first."""
+        return self.space.alternatives(vectors, lang, search=search)
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+        """The concept [D] at share t of the way from `a` to `b`."""
+        return concepts.slerp(a, b, t)
+
+    def gradient(self, a: str, b: str, steps: int, lang: str) -> list[str]:
+        """`steps` sentences that lead from sentence a to sentence b, both ends decoded too."""
+        if steps < 2:
+            raise TextError("A gradient needs at least 2 steps: its two ends.")
+        for sentence in (a, b):
+            text.check(sentence, self.language(lang))
+        start, end = self.encode([a, b], lang)
+        return self.decode(
+            np.stack(
+                [concepts.slerp(start, end, i / (steps - 1)) for i in range(steps)]
+            ),
+            lang,
+        )
+
+    def continue_(
+        self,
+        vectors: np.ndarray,
+        n: int,
+        lang: str,
+        seed: int = 0,
+        progress: Progress | None = None,
+        on_concept: Callable[[Continuation], None] | None = None,
+        temperature: float = 0.3,
+        may_end: bool = True,
+    ) -> list[Continuation]:
+        """Up to `n` concepts that the model expects after concepts [N, D]; fewer where it ends the document.
+
+        Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a mean
+        prediction lies between sentences, and the model was trained on sentences.
+        """
+        from .lcm import generate
+
+        done: list[Continuation] = []
+
+        def refine(vector: np.ndarray) -> np.ndarray:
+            sentence = self.decode(vector[None], lang)[0]
+            if not text.has_words(sentence):
+                return vector
+            refined = self.encode([sentence], lang)[0]
+            done.append(Continuation(sentence, refined))
+            if on_concept:
+                on_concept(done[-1])
+            return refined
+
+        generated = generate(
+            self.lcm,
+            vectors,
+            n,
+            seed=seed,
+            temperature=temperature,
+            refine=refine,
+            progress=progress,
+        )
+        return done[: len(generated)]
+
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Places of concepts [N, D] on the landscape, float32 [N, 2]."""
+        return self.landscape.project(vectors)
+
+    def invert(self, point: tuple[float, float]) -> np.ndarray:
+        """The concept [D] that lies at a point of the landscape."""
+        return self.landscape.invert(np.array([point], np.float32))[0]
+
+    def import_text(
+        self,
+        body: str,
+        lang: str,
+        title: str = "Untitled",
+        progress: Progress | None = None,
+    ) -> Document:
+        """A text as a document; its export is the very same text.
+
+        Raises TextError or LanguageError where it can't be read as text of that language.
+        """
+        text.check(body, self.language(lang))
+        segmented = segmentation.segment(body, lang, self.fits)
+        vectors = self.encode(
+            [piece.text for piece in segmented.pieces], lang, progress
+        )
+        nodes = tuple(
+            ConceptNode(piece.text, lang, vector, after=piece.after)
+            for piece, vector in zip(segmented.pieces, vectors, strict=True)
+        )
+        return Document(title, lang, self.space.name, nodes, segmented.before)
+
+    def read(
+        self, document: Document, lang: str, progress: Progress | None = None
+    ) -> list[str]:
+        """Each node's sentence in a language: its own text where it is written in it, else decoded (once)."""
+        self.language(lang)
+        missing = {
+            (node.vector.tobytes(), lang): node.vector
+            for node in document.nodes
+            if node.lang != lang and (node.vector.tobytes(), lang) not in self._read
+        }
+        if missing:
+            decoded = self.decode(
+                np.stack(list(missing.values())), lang, progress=progress
+            )
+            if len(self._read) > READ_LIMIT:
+                self._read.clear()
+            self._read.update(zip(missing, decoded, strict=True))
+        return [
+            n.text if n.lang == lang else self._read[n.vector.tobytes(), lang]
+            for n in document.nodes
+        ]
+
+
+def load(space: str = "builtin") -> Engine:
+    """Load an engine on a concept space. Raises WeightsError where its files are missing or damaged."""
+    return Engine(load_space(space))

@@ -46,7 +46,9 @@ class ConceptSpace(Protocol):
         """How many tokens a sentence takes; compare with `max_tokens`."""
         ...
 
-    def encode(self, texts: Sequence[str], lang: str, *, progress: Progress | None = None) -> np.ndarray:
+    def encode(
+        self, texts: Sequence[str], lang: str, *, progress: Progress | None = None
+    ) -> np.ndarray:
         """Encode sentences into concepts, float32 [N, dim].
 
         Raises LanguageError for an unknown language, TextError for a text without words.
@@ -54,7 +56,12 @@ class ConceptSpace(Protocol):
         ...
 
     def decode(
-        self, vectors: np.ndarray, lang: str, *, search: Search = Search(), progress: Progress | None = None
+        self,
+        vectors: np.ndarray,
+        lang: str,
+        *,
+        search: Search = Search(),
+        progress: Progress | None = None,
     ) -> list[str]:
         """Decode concepts [N, dim] into one sentence each.
 
@@ -63,7 +70,12 @@ class ConceptSpace(Protocol):
         ...
 
     def alternatives(
-        self, vectors: np.ndarray, lang: str, *, search: Search, progress: Progress | None = None
+        self,
+        vectors: np.ndarray,
+        lang: str,
+        *,
+        search: Search,
+        progress: Progress | None = None,
     ) -> list[list[str]]:
         """Decode each concept into up to `search.alternatives` different sentences, best first."""
         ...

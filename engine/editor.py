@@ -1,0 +1,407 @@
+"""A document being edited: the operations a person has, their provenance, undo and redo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import Continuation, Engine, concepts, document, segmentation, text
+from .document import ConceptNode, Document, Kind, Provenance, new_id
+from .errors import EditError
+from .spaces import Progress, Search
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A concept that is not in the document yet, and the sentence it decodes to."""
+
+    text: str
+    vector: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of the history: what was done, and the document before (undo) or after (redo) it."""
+
+    label: str
+    document: Document
+
+
+class Editor:
+    """Holds the current `document`; every operation replaces it and can be undone.
+
+    An operation that raises leaves document and history as they were.
+    """
+
+    def __init__(self, engine: Engine, start: Document) -> None:
+        self.engine = engine
+        self.document = start
+        self._undo: list[Step] = []
+        self._redo: list[Step] = []
+
+    # History
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._redo)
+
+    @property
+    def undo_label(self) -> str:
+        return self._undo[-1].label if self._undo else ""
+
+    @property
+    def redo_label(self) -> str:
+        return self._redo[-1].label if self._redo else ""
+
+    def undo(self) -> Document:
+        if not self._undo:
+            raise EditError("There is nothing to undo.")
+        step = self._undo.pop()
+        self._redo.append(Step(step.label, self.document))
+        self.document = step.document
+        return self.document
+
+    def redo(self) -> Document:
+        if not self._redo:
+            raise EditError("There is nothing to redo.")
+        step = self._redo.pop()
+        self._undo.append(Step(step.label, self.document))
+        self.document = step.document
+        return self.document
+
+    def _commit(self, label: str, new: Document) -> Document:
+        self._undo.append(Step(label, self.document))
+        self._redo.clear()
+        self.document = new
+        return new
+
+    # Words
+
+    def rewrite(self, node_id: str, new_text: str, lang: str | None = None) -> Document:
+        """Give a node other words, and with them another concept."""
+        node = self.document.node(node_id)
+        lang = lang or node.lang
+        vector = self._encode(new_text, lang)
+        origin = Provenance("edited", "rewrite", (node_id,), {"from": node.text})
+        node = replace(
+            node, text=new_text.strip(), lang=lang, vector=vector, provenance=origin
+        )
+        return self._commit("Rewrite", document.replace_node(self.document, node))
+
+    def insert(self, index: int, new_text: str, lang: str | None = None) -> Document:
+        """Write one or more sentences in front of position `index`."""
+        lang = lang or self.document.lang
+        text.check(new_text, self.engine.language(lang))
+        pieces = segmentation.segment(new_text.strip(), lang, self.engine.fits).pieces
+        vectors = self.engine.encode([piece.text for piece in pieces], lang)
+        nodes = [
+            ConceptNode(
+                piece.text,
+                lang,
+                vector,
+                Provenance("written", "insert"),
+                after=piece.after or " ",
+            )
+            for piece, vector in zip(pieces, vectors, strict=True)
+        ]
+        return self._commit("Insert", self._inserted(index, nodes))
+
+    def split(self, node_id: str, position: int) -> Document:
+        """Cut a sentence in two at a character position; the first part keeps the node's id."""
+        node = self.document.node(node_id)
+        left, right = node.text[:position], node.text[position:]
+        if not (text.has_words(left) and text.has_words(right)):
+            raise EditError(
+                "Put the cut between two words: both parts need at least one."
+            )
+        spacing = left[len(left.rstrip()) :] + right[: len(right) - len(right.lstrip())]
+        vectors = self.engine.encode([left.strip(), right.strip()], node.lang)
+        origin = Provenance("edited", "split", (node_id,), {"position": position})
+        first = replace(
+            node, text=left.strip(), vector=vectors[0], after=spacing, provenance=origin
+        )
+        second = replace(
+            node, text=right.strip(), vector=vectors[1], provenance=origin, id=new_id()
+        )
+        index = self.document.index(node_id)
+        nodes = (
+            *self.document.nodes[:index],
+            first,
+            second,
+            *self.document.nodes[index + 1 :],
+        )
+        return self._commit("Split", replace(self.document, nodes=nodes))
+
+    def merge(self, node_ids: Sequence[str]) -> Document:
+        """Join neighbouring sentences into one; it keeps the first one's id."""
+        indices = self._neighbours(node_ids, "merge")
+        nodes = self.document.nodes
+        parts = [nodes[i] for i in indices]
+        if len(parts) < 2:
+            raise EditError("Select two or more neighbouring sentences to merge.")
+        if len({part.lang for part in parts}) > 1:
+            raise EditError(
+                "These sentences are in different languages; only sentences of one language can be merged."
+            )
+        joined = (
+            "".join(p.text + (" " if "\n" in p.after else p.after) for p in parts[:-1])
+            + parts[-1].text
+        )
+        origin = Provenance("edited", "merge", tuple(p.id for p in parts))
+        vector = self._encode(joined, parts[0].lang)
+        one = replace(
+            parts[0],
+            text=joined,
+            vector=vector,
+            after=parts[-1].after,
+            provenance=origin,
+        )
+        new = (*nodes[: indices[0]], one, *nodes[indices[-1] + 1 :])
+        return self._commit("Merge", replace(self.document, nodes=new))
+
+    def use_alternative(self, node_id: str, words: str) -> Document:
+        """Say the same concept in other words: the text changes, the concept and its place do not."""
+        node = self.document.node(node_id)
+        text.check(words, self.engine.language(node.lang))
+        origin = Provenance("decoded", "alternative", (node_id,), {"from": node.text})
+        node = replace(node, text=words.strip(), provenance=origin)
+        return self._commit("Other words", document.replace_node(self.document, node))
+
+    def rename(self, title: str) -> Document:
+        title = " ".join(title.split())[:200]
+        if not title:
+            raise EditError("A document needs a title; type at least one letter.")
+        return self._commit("Rename", replace(self.document, title=title))
+
+    # Order
+
+    def delete(self, node_ids: Sequence[str]) -> Document:
+        return self._commit("Delete", document.delete(self.document, node_ids))
+
+    def move(self, node_ids: Sequence[str], index: int) -> Document:
+        """Move sentences in front of what is now at position `index` (the number of sentences: to the end)."""
+        return self._commit("Move", document.move(self.document, node_ids, index))
+
+    def duplicate(self, node_ids: Sequence[str]) -> Document:
+        """Put copies behind the last of the given sentences."""
+        indices = self.document.indices(node_ids)
+        copies = []
+        for i in indices:
+            node = self.document.nodes[i]
+            origin = replace(node.provenance, operation="duplicate", parents=(node.id,))
+            copies.append(replace(node, provenance=origin, id=new_id()))
+        return self._commit("Duplicate", self._inserted(indices[-1] + 1, copies))
+
+    # Concepts
+
+    def interpolate(self, a: str, b: str, t: float) -> Document:
+        """Insert the concept at share t of the way from node a to node b, behind the earlier of the two."""
+        proposal = self.preview_interpolation(a, b, t, self.document.lang)
+        index = min(self.document.index(a), self.document.index(b)) + 1
+        return self._add(
+            "Interpolate",
+            index,
+            proposal,
+            "interpolated",
+            "interpolate",
+            (a, b),
+            {"t": t},
+        )
+
+    def blend(self, node_ids: Sequence[str], weights: Sequence[float]) -> Document:
+        """Insert the weighted mean of several concepts behind the last of them."""
+        nodes = [self.document.node(i) for i in node_ids]
+        if not nodes:
+            raise EditError("Select the sentences to blend first.")
+        proposal = self._propose(
+            concepts.blend(np.stack([n.vector for n in nodes]), weights),
+            self.document.lang,
+        )
+        index = self.document.indices(node_ids)[-1] + 1
+        parameters = {"weights": [float(w) for w in weights]}
+        return self._add(
+            "Blend",
+            index,
+            proposal,
+            "interpolated",
+            "blend",
+            tuple(node_ids),
+            parameters,
+        )
+
+    def arithmetic(self, a: str, b: str, c: str) -> Document:
+        """Insert a - b + c behind the last of the three."""
+        vectors = [self.document.node(i).vector for i in (a, b, c)]
+        proposal = self._propose(concepts.arithmetic(*vectors), self.document.lang)
+        index = self.document.indices((a, b, c))[-1] + 1
+        return self._add(
+            "Arithmetic", index, proposal, "interpolated", "arithmetic", (a, b, c), {}
+        )
+
+    def vary(self, node_id: str, amount: float, seed: int) -> Document:
+        """Replace a concept by a seeded sample around it; `amount` 0 to 1 is how far."""
+        node = self.document.node(node_id)
+        proposal = self._propose(concepts.vary(node.vector, amount, seed), node.lang)
+        origin = Provenance(
+            "generated", "vary", (node_id,), {"amount": amount, "from": node.text}, seed
+        )
+        node = replace(
+            node, text=proposal.text, vector=proposal.vector, provenance=origin
+        )
+        return self._commit("Vary", document.replace_node(self.document, node))
+
+    def place(
+        self, vector: np.ndarray, index: int, point: tuple[float, float]
+    ) -> Document:
+        """Insert the concept taken at a point of a map in front of position `index`."""
+        proposal = self._propose(vector, self.document.lang)
+        parameters = {"x": float(point[0]), "y": float(point[1])}
+        return self._add("Place", index, proposal, "decoded", "place", (), parameters)
+
+    # The concept model
+
+    def regenerate(
+        self, node_ids: Sequence[str], seed: int, progress: Progress | None = None
+    ) -> Document:
+        """Replace neighbouring sentences by what the concept model expects after those before them."""
+        indices = self._neighbours(node_ids, "regenerate")
+        nodes = list(self.document.nodes)
+        made = self.engine.continue_(
+            self.document.vectors[: indices[0]],
+            len(indices),
+            self.document.lang,
+            seed=seed,
+            progress=progress,
+            may_end=False,
+        )
+        for i, one in zip(indices, made, strict=False):
+            parents = tuple(node.id for node in nodes[max(0, i - 1) : i])
+            origin = Provenance(
+                "generated", "regenerate", parents, {"from": nodes[i].text}, seed
+            )
+            nodes[i] = replace(
+                nodes[i],
+                text=one.text,
+                lang=self.document.lang,
+                vector=one.vector,
+                provenance=origin,
+            )
+        return self._commit("Regenerate", replace(self.document, nodes=tuple(nodes)))
+
+    def continue_(
+        self, n: int, seed: int, progress: Progress | None = None
+    ) -> Document:
+        """Let the concept model go on for up to `n` sentences; it may end the document sooner.
+
+        Raises EditError where it says that the document is complete as it stands.
+        """
+        made = self.engine.continue_(
+            self.document.vectors, n, self.document.lang, seed=seed, progress=progress
+        )
+        if not made:
+            raise EditError(
+                "The model takes the document to be complete; regenerate its last sentence to go on."
+            )
+        last = tuple(node.id for node in self.document.nodes[-1:])
+        nodes = [
+            self._node(one, "generated", "continue", last, {}, seed) for one in made
+        ]
+        return self._commit("Continue", self._inserted(len(self.document.nodes), nodes))
+
+    def translate(self, lang: str, progress: Progress | None = None) -> Document:
+        """Make the reading in another language the document itself; concepts stay where they are."""
+        texts = self.engine.read(self.document, lang, progress)
+        nodes = tuple(
+            node
+            if node.lang == lang
+            else replace(
+                node,
+                text=words,
+                lang=lang,
+                provenance=Provenance(
+                    "decoded",
+                    "translate",
+                    (node.id,),
+                    {"from": node.text, "lang": node.lang},
+                ),
+            )
+            for node, words in zip(self.document.nodes, texts, strict=True)
+        )
+        return self._commit("Translate", replace(self.document, nodes=nodes, lang=lang))
+
+    # Previews: they change nothing
+
+    def preview_interpolation(self, a: str, b: str, t: float, lang: str) -> Proposal:
+        va, vb = self.document.node(a).vector, self.document.node(b).vector
+        return self._propose(concepts.slerp(va, vb, t), lang)
+
+    def preview(self, vector: np.ndarray, lang: str) -> Proposal:
+        """What a concept from elsewhere (a point of the map, a blend) reads like."""
+        return self._propose(vector, lang)
+
+    def alternatives(self, node_id: str, n: int, seed: int) -> list[str]:
+        """Up to `n` other wordings of one concept, sampled."""
+        node = self.document.node(node_id)
+        search = Search("sample", seed=seed, alternatives=n + 1)
+        found = self.engine.alternatives(node.vector[None], node.lang, search)[0]
+        return [
+            words for words in found if text.has_words(words) and words != node.text
+        ][:n]
+
+    # Shared steps
+
+    def _encode(self, words: str, lang: str) -> np.ndarray:
+        text.check(words, self.engine.language(lang))
+        return self.engine.encode([words.strip()], lang)[0]
+
+    def _propose(self, vector: np.ndarray, lang: str) -> Proposal:
+        words = self.engine.decode(vector[None], lang)[0]
+        if not text.has_words(words):
+            raise EditError(
+                "Nothing readable lies there; try a point nearer to other sentences."
+            )
+        return Proposal(words, vector)
+
+    def _node(
+        self,
+        source: Proposal | Continuation,
+        kind: Kind,
+        operation: str,
+        parents: tuple[str, ...],
+        parameters: dict[str, object],
+        seed: int | None = None,
+    ) -> ConceptNode:
+        origin = Provenance(kind, operation, parents, parameters, seed)
+        return ConceptNode(source.text, self.document.lang, source.vector, origin)
+
+    def _add(
+        self,
+        label: str,
+        index: int,
+        proposal: Proposal,
+        kind: Kind,
+        operation: str,
+        parents: tuple[str, ...],
+        parameters: dict[str, object],
+    ) -> Document:
+        node = self._node(proposal, kind, operation, parents, parameters)
+        return self._commit(label, self._inserted(index, [node]))
+
+    def _inserted(self, index: int, nodes: list[ConceptNode]) -> Document:
+        if not self.document.nodes and nodes:
+            nodes = [*nodes[:-1], replace(nodes[-1], after="")]
+        return document.insert(self.document, index, nodes)
+
+    def _neighbours(self, node_ids: Sequence[str], verb: str) -> list[int]:
+        indices = self.document.indices(node_ids)
+        if indices != list(range(indices[0], indices[-1] + 1)):
+            raise EditError(
+                f"Select sentences that stand next to each other to {verb} them."
+            )
+        return indices

@@ -1,0 +1,148 @@
+"""The map: concepts to points in the plane, and points back to concepts.
+
+Two maps, one interface. A `Landscape` was fitted once on reference sentences and never moves. A `DocumentMap`
+is fitted by umap-learn to the concepts of one document. Both have `coordinates`, `project` and `invert`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import VectorError, WeightsError
+from .spaces import Progress
+from .spaces.builtin import ASSETS, BuiltinSpace, fingerprint
+from .weights import load_weights
+
+LANDSCAPE = ASSETS / "landscape.safetensors"
+FEWEST = 15  # concepts that a document map needs: umap-learn describes neighbourhoods, and fewer have none
+NEIGHBOURS = 3  # concepts blended where a point lies between them
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of a region, at a point of the map."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Density:
+    """How many references lie where, smoothed; 1 at the peak. Row i of z belongs to y[i], column j to x[j]."""
+
+    x: np.ndarray  # [W]
+    y: np.ndarray  # [H]
+    z: np.ndarray  # [H, W]
+
+
+class Placement(nn.Module):
+    """The network that learnt UMAP's placement: concepts [N, D] to points [N, 2]. Only directions matter to it."""
+
+    def __init__(self, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.scale = math.sqrt(dim)
+        self.layers = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 2)
+        )
+
+    def forward(self, concepts: Tensor) -> Tensor:
+        return self.layers(F.normalize(concepts, dim=-1) * self.scale)
+
+
+class Landscape:
+    """The fixed map of a concept space."""
+
+    def __init__(
+        self,
+        coordinates: np.ndarray,
+        vectors: np.ndarray,
+        languages: list[str],
+        labels: list[Label],
+        density: Density,
+        placement: Placement,
+        error: dict[str, float],
+    ) -> None:
+        self.coordinates = coordinates  # float32 [R, 2], between -1 and 1
+        self.vectors = vectors  # float32 [R, D], the reference concepts
+        self.languages = languages  # FLORES-200 code of each reference
+        self.labels = labels
+        self.density = density
+        self.placement = placement.eval().requires_grad_(False)
+        self.error = error  # how far the network lies from UMAP, on sentences it has not seen; see training.landscape
+
+    @classmethod
+    def load(cls, path: Path = LANDSCAPE, space: str | None = None) -> Landscape:
+        """Load a landscape made for the weights with the fingerprint `space` (None: the ones in assets/).
+
+        Raises WeightsError for a file that is missing, damaged, or made for other weights.
+        """
+        state = load_weights(path)
+        try:
+            with safe_open(path, "np") as file:
+                about = file.metadata() or {}
+            made_for = f"{about['space']} {about['fingerprint']}"
+            languages, labels, error = (json.loads(about[key]) for key in ("languages", "labels", "error"))
+            vectors = state["vectors"].numpy()
+            placement = Placement(vectors.shape[1])
+            placement.load_state_dict({k: v for k, v in state.items() if k.startswith("layers.")})
+            landscape = cls(
+                coordinates=state["coordinates"].numpy(),
+                vectors=vectors,
+                languages=[languages[int(i)] for i in state["language"]],
+                labels=[Label(*label) for label in labels],
+                density=Density(*(state[f"density.{axis}"].numpy().squeeze() for axis in "xyz")),
+                placement=placement,
+                error=error,
+            )
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as cause:
+            raise WeightsError(f"{path.name} is not a landscape; make one with engine.training.landscape.") from cause
+        wanted = f"{BuiltinSpace.name} {space or fingerprint(ASSETS / 'space.safetensors')}"
+        if made_for != wanted:
+            raise WeightsError(
+                f"{path.name} was made for the space {made_for}, not {wanted};"
+                " make it again with engine.training.landscape."
+            )
+        return landscape
+
+    @torch.inference_mode()
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Place concepts [N, D] on the map, float32 [N, 2]. Raises VectorError."""
+        return self.placement(torch.from_numpy(checked(vectors, self.vectors.shape[1]))).numpy()
+
+    def invert(self, points: np.ndarray) -> np.ndarray:
+        """The concepts that lie at points [M, 2] of the map, float32 [M, D]. Raises VectorError."""
+        points = checked(points, 2, "points")
+        return between(points, self.coordinates, self.vectors)
+
+
+class DocumentMap:
+    """A map of one document's own shape, fitted by umap-learn."""
+
+    def __init__(self, model, coordinates: np.ndarray, vectors: np.ndarray) -> None:
+        self.model = model
+        self.coordinates = coordinates  # float32 [N, 2]
+        self.vectors = vectors  # float32 [N, D]
+
+    @classmethod
+    def fit(cls, vectors: np.ndarray, seed: int = 0, progress: Progress | None = None) -> DocumentMap:
+        """Fit the concepts [N, D] of a document, N >= 15; the same seed gives the same map.
+
+        Takes tens of seconds the first time in a process (umap-learn is imported and compiled), so run it in the
+        background. Raises VectorError for fewer concepts and for vectors that can't be used.
+        """
+        vectors = checked(vectors)
+        if len(vectors) < FEWEST:
+            raise VectorError(
+                f"A map of the document needs {FEWEST} concepts and it has {len(vectors)}; use the landscape until then."
+            )
+        raise NotImplementedError

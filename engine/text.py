@@ -1,0 +1,64 @@
+"""Text as people give it: bytes to text, and the checks that come before anything is made of it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .errors import LanguageError, TextError
+from .spaces import Language
+
+LARGEST = 1_000_000  # characters; about 15,000 sentences, some minutes of encoding on a laptop
+
+# The scripts named in FLORES-200 codes, as Unicode names their letters.
+SCRIPTS = {
+    "Latn": "LATIN",
+    "Cyrl": "CYRILLIC",
+    "Grek": "GREEK",
+    "Arab": "ARABIC",
+    "Hebr": "HEBREW",
+    "Deva": "DEVANAGARI",
+}
+
+
+def from_bytes(data: bytes, name: str = "The file") -> str:
+    """UTF-8 bytes as text, with every byte accounted for (line ends and a byte order mark stay as they are)."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{name} is not UTF-8 text (byte {error.start:,}); save it as UTF-8 and open it again."
+        ) from None
+
+
+def has_words(text: str) -> bool:
+    return any(c.isalnum() for c in text)
+
+
+def check(text: str, language: Language) -> None:
+    """Raise TextError or LanguageError, in one sentence, where a text can't be made into concepts."""
+    if not text.strip():
+        raise TextError("There is no text here; write or paste at least one sentence.")
+    if len(text) > LARGEST:
+        raise TextError(
+            f"The text has {len(text):,} characters and at most {LARGEST:,} fit one document; split it into parts."
+        )
+    if "\0" in text:
+        raise TextError(
+            f"There is a NUL character at position {text.index(chr(0)):,}; this is probably not a text file."
+        )
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise TextError(
+            "The text holds half of a character (a lone surrogate); copy it again from where it came."
+        )
+    if not has_words(text):
+        raise TextError(
+            "There are no words in this text; a concept needs at least one."
+        )
+    script = SCRIPTS.get(language.code[-4:])
+    letters = [c for c in text[:20_000] if c.isalpha()][:2_000]
+    if script and letters:
+        own = sum(unicodedata.name(c, "").startswith(script) for c in letters)
+        if own < len(letters) / 2:
+            raise LanguageError(
+                f"Most letters of this text are not in {language.english}'s script; choose the language it is written in."
+            )
