@@ -70,9 +70,7 @@ class Engine:
     def language(self, code: str) -> Language:
         if code not in self.space.languages:
             known = ", ".join(self.space.languages)
-            raise LanguageError(
-                f"The {self.space.name} space does not know the language {code!r}; use one of {known}."
-            )
+            raise LanguageError(f"The {self.space.name} space does not know the language {code!r}; use one of {known}.")
         return self.space.languages[code]
 
     def fits(self, sentence: str) -> bool:
@@ -85,13 +83,9 @@ class Engine:
     def segment(self, body: str, lang: str) -> list[str]:
         """The sentences of a text, long ones split so that each can be encoded."""
         text.check(body, self.language(lang))
-        return [
-            piece.text for piece in segmentation.segment(body, lang, self.fits).pieces
-        ]
+        return [piece.text for piece in segmentation.segment(body, lang, self.fits).pieces]
 
-    def encode(
-        self, texts: Sequence[str], lang: str, progress: Progress | None = None
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], lang: str, progress: Progress | None = None) -> np.ndarray:
         """Sentences to concepts, float32 [N, D]. Raises TextError for one too long to be a concept."""
         return self.space.encode(texts, lang, progress=progress)
 
@@ -105,9 +99,7 @@ class Engine:
         """Concepts [N, D] to sentences of a language."""
         return self.space.decode(vectors, lang, search=search, progress=progress)
 
-    def alternatives(
-        self, vectors: np.ndarray, lang: str, search: Search
-    ) -> list[list[str]]:
+    def alternatives(self, vectors: np.ndarray, lang: str, search: Search) -> list[list[str]]:
         """Concepts [N, D] to several sentences each, best first."""
         return self.space.alternatives(vectors, lang, search=search)
 
@@ -123,9 +115,7 @@ class Engine:
             text.check(sentence, self.language(lang))
         start, end = self.encode([a, b], lang)
         return self.decode(
-            np.stack(
-                [concepts.slerp(start, end, i / (steps - 1)) for i in range(steps)]
-            ),
+            np.stack([concepts.slerp(start, end, i / (steps - 1)) for i in range(steps)]),
             lang,
         )
 
@@ -191,18 +181,14 @@ class Engine:
         """
         text.check(body, self.language(lang))
         segmented = segmentation.segment(body, lang, self.fits)
-        vectors = self.encode(
-            [piece.text for piece in segmented.pieces], lang, progress
-        )
+        vectors = self.encode([piece.text for piece in segmented.pieces], lang, progress)
         nodes = tuple(
             ConceptNode(piece.text, lang, vector, after=piece.after)
             for piece, vector in zip(segmented.pieces, vectors, strict=True)
         )
         return Document(title, lang, self.space.name, nodes, segmented.before)
 
-    def read(
-        self, document: Document, lang: str, progress: Progress | None = None
-    ) -> list[str]:
+    def read(self, document: Document, lang: str, progress: Progress | None = None) -> list[str]:
         """Each node's sentence in a language: its own text where it is written in it, else decoded (once)."""
         self.language(lang)
         missing = {
@@ -211,16 +197,11 @@ class Engine:
             if node.lang != lang and (node.vector.tobytes(), lang) not in self._read
         }
         if missing:
-            decoded = self.decode(
-                np.stack(list(missing.values())), lang, progress=progress
-            )
+            decoded = self.decode(np.stack(list(missing.values())), lang, progress=progress)
             if len(self._read) > READ_LIMIT:
                 self._read.clear()
             self._read.update(zip(missing, decoded, strict=True))
-        return [
-            n.text if n.lang == lang else self._read[n.vector.tobytes(), lang]
-            for n in document.nodes
-        ]
+        return [n.text if n.lang == lang else self._read[n.vector.tobytes(), lang] for n in document.nodes]
 
 
 def load(space: str = "builtin") -> Engine:

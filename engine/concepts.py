@@ -17,12 +17,8 @@ def rescale(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Give `vector` the mean norm of the rows of `like`: sums of concepts fall short of where sentences lie."""
     norm = float(_length(vector)[0])
     if norm < 1e-6:
-        raise VectorError(
-            "These concepts cancel each other out; nothing is left to decode."
-        )
-    return (vector * (float(_length(np.atleast_2d(like)).mean()) / norm)).astype(
-        np.float32
-    )
+        raise VectorError("These concepts cancel each other out; nothing is left to decode.")
+    return (vector * (float(_length(np.atleast_2d(like)).mean()) / norm)).astype(np.float32)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
@@ -36,13 +32,9 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     if angle < 1e-4:
         mixed = (1 - t) * a + t * b
     elif np.pi - angle < 1e-4:
-        raise VectorError(
-            "These two concepts are exact opposites; there is no one path between them."
-        )
+        raise VectorError("These two concepts are exact opposites; there is no one path between them.")
     else:
-        unit = (np.sin((1 - t) * angle) * a / na + np.sin(t * angle) * b / nb) / np.sin(
-            angle
-        )
+        unit = (np.sin((1 - t) * angle) * a / na + np.sin(t * angle) * b / nb) / np.sin(angle)
         mixed = unit * ((1 - t) * na + t * nb)
     return np.asarray(mixed, dtype=np.float32)
 
@@ -50,14 +42,10 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 def blend(vectors: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """Weighted mean of concepts [N, D], at their mean norm. Raises VectorError for weights that fit nothing."""
     if len(weights) != len(vectors):
-        raise VectorError(
-            f"{len(vectors)} concepts need {len(vectors)} weights, not {len(weights)}."
-        )
+        raise VectorError(f"{len(vectors)} concepts need {len(vectors)} weights, not {len(weights)}.")
     w = np.asarray(weights, dtype=np.float32)
     if not np.isfinite(w).all() or abs(float(w.sum())) < 1e-6:
-        raise VectorError(
-            "The weights add up to nothing; give at least one concept some weight."
-        )
+        raise VectorError("The weights add up to nothing; give at least one concept some weight.")
     return rescale((w[:, None] * vectors).sum(0) / w.sum(), vectors)
 
 
@@ -76,6 +64,4 @@ def vary(vector: np.ndarray, amount: float, seed: int) -> np.ndarray:
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine between rows of a [N, D] and b [M, D], as [N, M]."""
     a, b = np.atleast_2d(a), np.atleast_2d(b)
-    return np.asarray(
-        (a / np.maximum(_length(a), 1e-12)) @ (b / np.maximum(_length(b), 1e-12)).T
-    )
+    return np.asarray((a / np.maximum(_length(a), 1e-12)) @ (b / np.maximum(_length(b), 1e-12)).T)

@@ -49,9 +49,7 @@ class ConceptNode:
     def __post_init__(self) -> None:
         vector = np.array(self.vector, dtype=np.float32)
         if vector.ndim != 1:
-            raise VectorError(
-                f"A concept is one vector, not an array of shape {vector.shape}."
-            )
+            raise VectorError(f"A concept is one vector, not an array of shape {vector.shape}.")
         if not np.isfinite(vector).all():
             raise VectorError("A concept holds values that are not finite numbers.")
         vector.setflags(write=False)
@@ -93,9 +91,7 @@ class Document:
         for i, node in enumerate(self.nodes):
             if node.id == node_id:
                 return i
-        raise EditError(
-            "That sentence is no longer in the document; it was deleted or merged."
-        )
+        raise EditError("That sentence is no longer in the document; it was deleted or merged.")
 
     def node(self, node_id: str) -> ConceptNode:
         return self.nodes[self.index(node_id)]
@@ -111,9 +107,7 @@ class Document:
 def insert(document: Document, index: int, nodes: Sequence[ConceptNode]) -> Document:
     """Put nodes in front of position `index` (0 to len). Spacing stays where paragraphs were."""
     if not 0 <= index <= len(document.nodes):
-        raise EditError(
-            f"There is no place {index} in a document of {len(document.nodes)} sentences."
-        )
+        raise EditError(f"There is no place {index} in a document of {len(document.nodes)} sentences.")
     old, new = list(document.nodes), list(nodes)
     if new and index:
         # The sentence in front hands its spacing on (a paragraph's end stays its end) and is joined by a space.
@@ -125,9 +119,7 @@ def insert(document: Document, index: int, nodes: Sequence[ConceptNode]) -> Docu
 def replace_node(document: Document, node: ConceptNode) -> Document:
     """Put `node` where the node of the same id is."""
     index = document.index(node.id)
-    return replace(
-        document, nodes=(*document.nodes[:index], node, *document.nodes[index + 1 :])
-    )
+    return replace(document, nodes=(*document.nodes[:index], node, *document.nodes[index + 1 :]))
 
 
 def delete(document: Document, node_ids: Iterable[str]) -> Document:
@@ -151,15 +143,10 @@ def move(document: Document, node_ids: Iterable[str], index: int) -> Document:
     """
     moved = document.indices(node_ids)
     if not 0 <= index <= len(document.nodes):
-        raise EditError(
-            f"There is no place {index} in a document of {len(document.nodes)} sentences."
-        )
+        raise EditError(f"There is no place {index} in a document of {len(document.nodes)} sentences.")
     rest = [i for i in range(len(document.nodes)) if i not in set(moved)]
     at = sum(1 for i in rest if i < index)
     order = [*rest[:at], *moved, *rest[at:]]
     spacing = [node.after for node in document.nodes]
-    nodes = [
-        replace(document.nodes[i], after=spacing[place])
-        for place, i in enumerate(order)
-    ]
+    nodes = [replace(document.nodes[i], after=spacing[place]) for place, i in enumerate(order)]
     return replace(document, nodes=tuple(nodes))

@@ -89,9 +89,7 @@ class Editor:
         lang = lang or node.lang
         vector = self._encode(new_text, lang)
         origin = Provenance("edited", "rewrite", (node_id,), {"from": node.text})
-        node = replace(
-            node, text=new_text.strip(), lang=lang, vector=vector, provenance=origin
-        )
+        node = replace(node, text=new_text.strip(), lang=lang, vector=vector, provenance=origin)
         return self._commit("Rewrite", document.replace_node(self.document, node))
 
     def insert(self, index: int, new_text: str, lang: str | None = None) -> Document:
@@ -117,18 +115,12 @@ class Editor:
         node = self.document.node(node_id)
         left, right = node.text[:position], node.text[position:]
         if not (text.has_words(left) and text.has_words(right)):
-            raise EditError(
-                "Put the cut between two words: both parts need at least one."
-            )
+            raise EditError("Put the cut between two words: both parts need at least one.")
         spacing = left[len(left.rstrip()) :] + right[: len(right) - len(right.lstrip())]
         vectors = self.engine.encode([left.strip(), right.strip()], node.lang)
         origin = Provenance("edited", "split", (node_id,), {"position": position})
-        first = replace(
-            node, text=left.strip(), vector=vectors[0], after=spacing, provenance=origin
-        )
-        second = replace(
-            node, text=right.strip(), vector=vectors[1], provenance=origin, id=new_id()
-        )
+        first = replace(node, text=left.strip(), vector=vectors[0], after=spacing, provenance=origin)
+        second = replace(node, text=right.strip(), vector=vectors[1], provenance=origin, id=new_id())
         index = self.document.index(node_id)
         nodes = (
             *self.document.nodes[:index],
@@ -146,13 +138,8 @@ class Editor:
         if len(parts) < 2:
             raise EditError("Select two or more neighbouring sentences to merge.")
         if len({part.lang for part in parts}) > 1:
-            raise EditError(
-                "These sentences are in different languages; only sentences of one language can be merged."
-            )
-        joined = (
-            "".join(p.text + (" " if "\n" in p.after else p.after) for p in parts[:-1])
-            + parts[-1].text
-        )
+            raise EditError("These sentences are in different languages; only sentences of one language can be merged.")
+        joined = "".join(p.text + (" " if "\n" in p.after else p.after) for p in parts[:-1]) + parts[-1].text
         origin = Provenance("edited", "merge", tuple(p.id for p in parts))
         vector = self._encode(joined, parts[0].lang)
         one = replace(
@@ -240,25 +227,17 @@ class Editor:
         vectors = [self.document.node(i).vector for i in (a, b, c)]
         proposal = self._propose(concepts.arithmetic(*vectors), self.document.lang)
         index = self.document.indices((a, b, c))[-1] + 1
-        return self._add(
-            "Arithmetic", index, proposal, "interpolated", "arithmetic", (a, b, c), {}
-        )
+        return self._add("Arithmetic", index, proposal, "interpolated", "arithmetic", (a, b, c), {})
 
     def vary(self, node_id: str, amount: float, seed: int) -> Document:
         """Replace a concept by a seeded sample around it; `amount` 0 to 1 is how far."""
         node = self.document.node(node_id)
         proposal = self._propose(concepts.vary(node.vector, amount, seed), node.lang)
-        origin = Provenance(
-            "generated", "vary", (node_id,), {"amount": amount, "from": node.text}, seed
-        )
-        node = replace(
-            node, text=proposal.text, vector=proposal.vector, provenance=origin
-        )
+        origin = Provenance("generated", "vary", (node_id,), {"amount": amount, "from": node.text}, seed)
+        node = replace(node, text=proposal.text, vector=proposal.vector, provenance=origin)
         return self._commit("Vary", document.replace_node(self.document, node))
 
-    def place(
-        self, vector: np.ndarray, index: int, point: tuple[float, float]
-    ) -> Document:
+    def place(self, vector: np.ndarray, index: int, point: tuple[float, float]) -> Document:
         """Insert the concept taken at a point of a map in front of position `index`."""
         proposal = self._propose(vector, self.document.lang)
         parameters = {"x": float(point[0]), "y": float(point[1])}
@@ -266,9 +245,7 @@ class Editor:
 
     # The concept model
 
-    def regenerate(
-        self, node_ids: Sequence[str], seed: int, progress: Progress | None = None
-    ) -> Document:
+    def regenerate(self, node_ids: Sequence[str], seed: int, progress: Progress | None = None) -> Document:
         """Replace neighbouring sentences by what the concept model expects after those before them."""
         indices = self._neighbours(node_ids, "regenerate")
         nodes = list(self.document.nodes)
@@ -282,9 +259,7 @@ class Editor:
         )
         for i, one in zip(indices, made, strict=False):
             parents = tuple(node.id for node in nodes[max(0, i - 1) : i])
-            origin = Provenance(
-                "generated", "regenerate", parents, {"from": nodes[i].text}, seed
-            )
+            origin = Provenance("generated", "regenerate", parents, {"from": nodes[i].text}, seed)
             nodes[i] = replace(
                 nodes[i],
                 text=one.text,
@@ -294,24 +269,16 @@ class Editor:
             )
         return self._commit("Regenerate", replace(self.document, nodes=tuple(nodes)))
 
-    def continue_(
-        self, n: int, seed: int, progress: Progress | None = None
-    ) -> Document:
+    def continue_(self, n: int, seed: int, progress: Progress | None = None) -> Document:
         """Let the concept model go on for up to `n` sentences; it may end the document sooner.
 
         Raises EditError where it says that the document is complete as it stands.
         """
-        made = self.engine.continue_(
-            self.document.vectors, n, self.document.lang, seed=seed, progress=progress
-        )
+        made = self.engine.continue_(self.document.vectors, n, self.document.lang, seed=seed, progress=progress)
         if not made:
-            raise EditError(
-                "The model takes the document to be complete; regenerate its last sentence to go on."
-            )
+            raise EditError("The model takes the document to be complete; regenerate its last sentence to go on.")
         last = tuple(node.id for node in self.document.nodes[-1:])
-        nodes = [
-            self._node(one, "generated", "continue", last, {}, seed) for one in made
-        ]
+        nodes = [self._node(one, "generated", "continue", last, {}, seed) for one in made]
         return self._commit("Continue", self._inserted(len(self.document.nodes), nodes))
 
     def translate(self, lang: str, progress: Progress | None = None) -> Document:
@@ -350,9 +317,7 @@ class Editor:
         node = self.document.node(node_id)
         search = Search("sample", seed=seed, alternatives=n + 1)
         found = self.engine.alternatives(node.vector[None], node.lang, search)[0]
-        return [
-            words for words in found if text.has_words(words) and words != node.text
-        ][:n]
+        return [words for words in found if text.has_words(words) and words != node.text][:n]
 
     # Shared steps
 
@@ -363,9 +328,7 @@ class Editor:
     def _propose(self, vector: np.ndarray, lang: str) -> Proposal:
         words = self.engine.decode(vector[None], lang)[0]
         if not text.has_words(words):
-            raise EditError(
-                "Nothing readable lies there; try a point nearer to other sentences."
-            )
+            raise EditError("Nothing readable lies there; try a point nearer to other sentences.")
         return Proposal(words, vector)
 
     def _node(
@@ -401,7 +364,5 @@ class Editor:
     def _neighbours(self, node_ids: Sequence[str], verb: str) -> list[int]:
         indices = self.document.indices(node_ids)
         if indices != list(range(indices[0], indices[-1] + 1)):
-            raise EditError(
-                f"Select sentences that stand next to each other to {verb} them."
-            )
+            raise EditError(f"Select sentences that stand next to each other to {verb} them.")
         return indices

@@ -30,10 +30,7 @@ def to_markdown(document: Document, sentences: Sequence[str] | None = None) -> s
         document,
         [s.translate(escaped) for s in sentences or [n.text for n in document.nodes]],
     )
-    paragraphs = [
-        " ".join(p.split())
-        for p in body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    ]
+    paragraphs = [" ".join(p.split()) for p in body.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     title = document.title.translate(escaped)
     return "\n\n".join([f"# {title}", *filter(None, paragraphs)]) + "\n"
 
@@ -103,6 +100,4 @@ def from_json(data: str) -> Document:
             str(record["before"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, VectorError) as error:
-        raise TextError(
-            f"This is not a document that Conceptscape exported as JSON ({error})."
-        ) from None
+        raise TextError(f"This is not a document that Conceptscape exported as JSON ({error}).") from None

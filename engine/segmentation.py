@@ -42,9 +42,7 @@ def paragraphs(text: str) -> list[str]:
     for block in BLANK_LINES.split(text):
         run = ""
         for part in LINE_END.split(block):
-            ended = part in ("\r\n", "\r", "\n") and (
-                len(run) < WRAPPED or CLOSED.search(run) is not None
-            )
+            ended = part in ("\r\n", "\r", "\n") and (len(run) < WRAPPED or CLOSED.search(run) is not None)
             run += part
             if ended:
                 runs.append(run)
@@ -75,9 +73,7 @@ def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
         return [text]
     middle = len(text) / 2
     for borders in (CLAUSE.finditer(text), re.finditer(r"\s+", text)):
-        inner = [
-            m.end() for m in borders if len(text) / 10 < m.end() < len(text) * 9 / 10
-        ]
+        inner = [m.end() for m in borders if len(text) / 10 < m.end() < len(text) * 9 / 10]
         if inner:
             cut = min(inner, key=lambda i: abs(i - middle))
             break
@@ -86,9 +82,7 @@ def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
     return split_long(text[:cut], fits) + split_long(text[cut:], fits)
 
 
-def segment(
-    text: str, language: str, fits: Callable[[str], bool] = lambda _: True
-) -> Segmented:
+def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: True) -> Segmented:
     """Cut `text` into sentences of a language (a FLORES-200 code).
 
     `fits` says whether a sentence is short enough to be encoded; longer ones are split at clause borders.

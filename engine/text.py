@@ -47,13 +47,9 @@ def check(text: str, language: Language) -> None:
             f"There is a NUL character at position {text.index(chr(0)):,}; this is probably not a text file."
         )
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise TextError(
-            "The text holds half of a character (a lone surrogate); copy it again from where it came."
-        )
+        raise TextError("The text holds half of a character (a lone surrogate); copy it again from where it came.")
     if not has_words(text):
-        raise TextError(
-            "There are no words in this text; a concept needs at least one."
-        )
+        raise TextError("There are no words in this text; a concept needs at least one.")
     script = SCRIPTS.get(language.code[-4:])
     letters = [c for c in text[:20_000] if c.isalpha()][:2_000]
     if script and letters:

@@ -20,9 +20,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scale).round().to(torch.int8), scale
 
 
-def save_weights(
-    path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
+def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write matrices as int8 (see `quantize`), all else as fp32. The file appears whole or not at all."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -38,15 +36,11 @@ def save_weights(
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a weights file as fp32 tensors. Raises WeightsError where it is missing or damaged."""
     if not path.is_file():
-        raise WeightsError(
-            f"The weights file {path.name} is missing; get a complete copy of the project."
-        )
+        raise WeightsError(f"The weights file {path.name} is missing; get a complete copy of the project.")
     try:
         packed = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"The weights file {path.name} is damaged; get a complete copy of it."
-        ) from error
+        raise WeightsError(f"The weights file {path.name} is damaged; get a complete copy of it.") from error
     state: dict[str, Tensor] = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE):

@@ -30,7 +30,7 @@ class Search:
     temperature: float = 0.8
     top_p: float = 0.9
     seed: int = 0
-    max_tokens: int = 100
+    max_tokens: int = 64
     alternatives: int = 1
 
 
@@ -46,9 +46,7 @@ class ConceptSpace(Protocol):
         """How many tokens a sentence takes; compare with `max_tokens`."""
         ...
 
-    def encode(
-        self, texts: Sequence[str], lang: str, *, progress: Progress | None = None
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], lang: str, *, progress: Progress | None = None) -> np.ndarray:
         """Encode sentences into concepts, float32 [N, dim].
 
         Raises LanguageError for an unknown language, TextError for a text without words.

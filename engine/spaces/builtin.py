@@ -53,9 +53,7 @@ class BuiltinSpace:
         try:
             self.tokenizer.load(str(tokenizer))
         except (OSError, RuntimeError) as error:
-            raise WeightsError(
-                f"The tokenizer {tokenizer.name} is missing or damaged; get a complete copy."
-            ) from error
+            raise WeightsError(f"The tokenizer {tokenizer.name} is missing or damaged; get a complete copy.") from error
         self.decoding = Decoding(decoder, EOS, banned=(PAD, UNK, BOS))
         self.fingerprint = fingerprint  # names these weights: vectors of other weights mean something else
 
@@ -70,11 +68,7 @@ class BuiltinSpace:
                 TextDecoder(BUILTIN_DECODER),
             )
         for tower, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
-            part = {
-                name.removeprefix(prefix): t
-                for name, t in state.items()
-                if name.startswith(prefix)
-            }
+            part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             try:
                 tower.load_state_dict(part, assign=True)
             except RuntimeError as error:
@@ -86,9 +80,7 @@ class BuiltinSpace:
     def language(self, code: str) -> int:
         if code not in self.languages:
             known = ", ".join(self.languages)
-            raise LanguageError(
-                f"The built-in space does not know the language {code!r}; use one of {known}."
-            )
+            raise LanguageError(f"The built-in space does not know the language {code!r}; use one of {known}.")
         return list(self.languages).index(code)
 
     def tokens(self, text: str) -> list[int]:
@@ -98,32 +90,25 @@ class BuiltinSpace:
         return len(self.tokens(text))
 
     @torch.inference_mode()
-    def encode(
-        self, texts: Sequence[str], lang: str, *, progress: Progress | None = None
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], lang: str, *, progress: Progress | None = None) -> np.ndarray:
         self.language(lang)
         rows = []
         for text in texts:
             ids = self.tokens(text)
-            if not any(i != UNK for i in ids):
-                raise TextError(
-                    f"There is nothing to read in {shown(text)}; write at least one word."
-                )
+            known = self.tokenizer.decode([i for i in ids if i != UNK])
+            if not any(c.isalnum() for c in known):
+                raise TextError(f"There is nothing to read in {shown(text)}; write at least one word.")
             if len(ids) > BUILTIN_ENCODER.positions - 2:
                 raise TextError(
                     f"A sentence of {len(ids)} tokens is too long for one concept; split it ({shown(text)})."
                 )
             rows.append([BOS, *ids, EOS])
         result = np.zeros((len(rows), self.dim), np.float32)
-        order = sorted(
-            range(len(rows)), key=lambda i: len(rows[i])
-        )  # like lengths together: little padding
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # like lengths together: little padding
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             width = max(len(rows[i]) for i in batch)
-            ids = torch.tensor(
-                [rows[i] + [PAD] * (width - len(rows[i])) for i in batch]
-            )
+            ids = torch.tensor([rows[i] + [PAD] * (width - len(rows[i])) for i in batch])
             result[batch] = self.encoder(ids).numpy()
             if progress:
                 progress(min(start + BATCH, len(rows)), len(rows))
@@ -137,12 +122,7 @@ class BuiltinSpace:
         search: Search = Search(),
         progress: Progress | None = None,
     ) -> list[str]:
-        return [
-            found[0]
-            for found in self.alternatives(
-                vectors, lang, search=search, progress=progress
-            )
-        ]
+        return [found[0] for found in self.alternatives(vectors, lang, search=search, progress=progress)]
 
     @torch.inference_mode()
     def alternatives(
@@ -157,13 +137,9 @@ class BuiltinSpace:
         concepts = torch.from_numpy(checked(vectors, self.dim))
         result: list[list[str]] = []
         for start in range(0, len(concepts), BATCH):
-            for hypotheses in self.decoding(
-                concepts[start : start + BATCH], language, search, start
-            ):
+            for hypotheses in self.decoding(concepts[start : start + BATCH], language, search, start):
                 texts = [self.tokenizer.decode(tokens) for tokens in hypotheses]
-                result.append(
-                    list(dict.fromkeys(texts))
-                )  # two token sequences can spell one sentence
+                result.append(list(dict.fromkeys(texts)))  # two token sequences can spell one sentence
             if progress:
                 progress(len(result), len(concepts))
         return result
@@ -184,13 +160,11 @@ def shown(text: str) -> str:
 def checked(vectors: np.ndarray, dim: int) -> np.ndarray:
     """Vectors as float32 [N, dim]; raises VectorError where they are not that, or not finite."""
     try:
-        array = np.ascontiguousarray(vectors, dtype=np.float32)
+        array = np.array(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise VectorError("The vectors are not an array of numbers.") from error
     if array.ndim != 2 or array.shape[1] != dim:
-        raise VectorError(
-            f"The vectors have the shape {array.shape}; this space needs [N, {dim}]."
-        )
+        raise VectorError(f"The vectors have the shape {array.shape}; this space needs [N, {dim}].")
     if not np.isfinite(array).all():
         raise VectorError("The vectors hold values that are not finite numbers.")
     return array

@@ -33,9 +33,7 @@ class Dimensions:
     embed_scale: float = 1.0
     learned_positions: bool = True  # otherwise sinusoidal, as in fairseq
     embed_norm: bool = False  # LayerNorm on the embeddings (post-norm encoders have it)
-    attention_pooling: bool = (
-        False  # otherwise plain mean pooling, and the concept is as wide as the tower
-    )
+    attention_pooling: bool = False  # otherwise plain mean pooling, and the concept is as wide as the tower
     languages: int = 0  # learned language prompts of the decoder; 0 where languages are ordinary tokens
     eps: float = 1e-5
 
@@ -89,9 +87,7 @@ class Cache:
     Buffers are [N, heads, positions, head width] per layer, allocated once.
     """
 
-    def __init__(
-        self, dimensions: Dimensions, rows: int, length: int, like: Tensor
-    ) -> None:
+    def __init__(self, dimensions: Dimensions, rows: int, length: int, like: Tensor) -> None:
         shape = (rows, dimensions.heads, length, dimensions.width // dimensions.heads)
         self.keys = [like.new_zeros(shape) for _ in range(dimensions.layers)]
         self.values = [like.new_zeros(shape) for _ in range(dimensions.layers)]
@@ -126,15 +122,9 @@ class Layer(nn.Module):
         if decoder:
             self.concept = nn.Linear(dims.concept, dims.width)
 
-    def attend(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, index: int
-    ) -> Tensor:
+    def attend(self, x: Tensor, mask: Tensor | None, cache: Cache | None, index: int) -> Tensor:
         n, t, width = x.shape
-        q, k, v = (
-            self.qkv(x)
-            .view(n, t, 3, self.heads, width // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )
+        q, k, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.extend(index, k, v)
         # Plain products: for sentences of 10 to 40 tokens they beat the fused kernels on a CPU.
@@ -184,13 +174,9 @@ class Tower(nn.Module):
         if dims.learned_positions:
             self.positions = nn.Parameter(torch.zeros(dims.positions, dims.width))
         else:
-            self.register_buffer(
-                "positions", sinusoids(dims.positions, dims.width), persistent=False
-            )
+            self.register_buffer("positions", sinusoids(dims.positions, dims.width), persistent=False)
         self.layers = nn.ModuleList(Layer(dims, decoder) for _ in range(dims.layers))
-        if (
-            dims.embed_norm or dims.pre_norm
-        ):  # a post-norm tower norms its input, a pre-norm one its output
+        if dims.embed_norm or dims.pre_norm:  # a post-norm tower norms its input, a pre-norm one its output
             self.norm = nn.LayerNorm(dims.width, eps=dims.eps)
 
 
@@ -207,9 +193,7 @@ class TextEncoder(Tower):
     def forward(self, ids: Tensor) -> Tensor:
         """Encode token ids [N, T] (padded with 0) into concepts [N, concept]."""
         real = ids != PAD
-        mask = torch.zeros(real.shape, device=ids.device).masked_fill(~real, -1e9)[
-            :, None, None, :
-        ]
+        mask = torch.zeros(real.shape, device=ids.device).masked_fill(~real, -1e9)[:, None, None, :]
         x = self.embed(ids) * self.dims.embed_scale + self.positions[: ids.shape[1]]
         if self.dims.embed_norm:
             x = self.norm(x)
@@ -221,19 +205,11 @@ class TextEncoder(Tower):
         mean = (x * weight).sum(1) / weight.sum(1)
         if not self.dims.attention_pooling:
             return mean
-        scores = (
-            self.pool_score(x)
-            .float()
-            .masked_fill(~real[..., None], -1e9)
-            .softmax(1)
-            .to(x.dtype)
-        )  # [N, T, 4]
+        scores = self.pool_score(x).float().masked_fill(~real[..., None], -1e9).softmax(1).to(x.dtype)  # [N, T, 4]
         values = self.pool_value(x).unflatten(-1, (4, -1))  # [N, T, 4, width / 4]
         pooled = (scores[..., None] * values).sum(1).flatten(1)
         z = self.project(torch.cat([mean, pooled], dim=-1))
-        return F.layer_norm(
-            z.float(), (self.dims.concept,)
-        )  # every concept has norm sqrt(concept)
+        return F.layer_norm(z.float(), (self.dims.concept,))  # every concept has norm sqrt(concept)
 
 
 class TextDecoder(Tower):
@@ -268,12 +244,8 @@ class TextDecoder(Tower):
         x = x * self.dims.embed_scale + self.positions[start : start + length]
         mask = None
         if length > 1:
-            mask = torch.full((length, start + length), -1e9, device=x.device).triu(
-                start + 1
-            )
-        for index, (layer, condition) in enumerate(
-            zip(self.layers, conditions, strict=True)
-        ):
+            mask = torch.full((length, start + length), -1e9, device=x.device).triu(start + 1)
+        for index, (layer, condition) in enumerate(zip(self.layers, conditions, strict=True)):
             x = layer(x, mask, condition, cache, index)
         if cache is not None:
             cache.length += length

@@ -46,9 +46,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.rstrip("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise CorpusError(
-            f"{path.name} can't be read as gzip-compressed UTF-8 text ({error})."
-        ) from error
+        raise CorpusError(f"{path.name} can't be read as gzip-compressed UTF-8 text ({error}).") from error
 
 
 def rows(path: Path, columns: int) -> Iterator[list[str]]:
@@ -60,13 +58,9 @@ def rows(path: Path, columns: int) -> Iterator[list[str]]:
     for number, line in lines(path):
         row = line.split("\t")
         if len(row) < columns:
-            raise CorpusError(
-                f"{path.name}, line {number}: {len(row)} columns where {columns} are needed."
-            )
+            raise CorpusError(f"{path.name}, line {number}: {len(row)} columns where {columns} are needed.")
         if row[0] not in LANGUAGES:
-            raise CorpusError(
-                f"{path.name}, line {number}: unknown language {row[0]!r}; use one of {LANGUAGES}."
-            )
+            raise CorpusError(f"{path.name}, line {number}: unknown language {row[0]!r}; use one of {LANGUAGES}.")
         empty = False
         yield row
     if empty:
@@ -82,15 +76,11 @@ def key(text: str) -> str:
     return re.sub(r"\W+", "", text.casefold())
 
 
-def pairs(
-    folder: Path, name: str = "pairs.tsv.gz"
-) -> Iterator[tuple[str, str, str, str]]:
+def pairs(folder: Path, name: str = "pairs.tsv.gz") -> Iterator[tuple[str, str, str, str]]:
     """(language, language, text, text), one for each translated pair."""
     for row in rows(folder / name, 4):
         if row[1] not in LANGUAGES:
-            raise CorpusError(
-                f"{name}: unknown language {row[1]!r}; use one of {LANGUAGES}."
-            )
+            raise CorpusError(f"{name}: unknown language {row[1]!r}; use one of {LANGUAGES}.")
         yield row[0], row[1], clean(row[2]), clean(row[3])
 
 
@@ -107,16 +97,8 @@ def stories(folder: Path) -> Iterator[Story]:
             record = json.loads(line)
             lang, split, text = record["lang"], record["split"], record["text"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise CorpusError(
-                f"{path.name}, line {number}: not a document record ({error})."
-            ) from error
+            raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
         if lang not in LANGUAGES:
-            raise CorpusError(
-                f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}."
-            )
-        found = (
-            clean(s)
-            for part in text.split("\n")
-            for s in sentencex.segment(TWO_LETTERS[lang], part)
-        )
+            raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")
+        found = (clean(s) for part in text.split("\n") for s in sentencex.segment(TWO_LETTERS[lang], part))
         yield Story(lang, split, tuple(s for s in found if s))

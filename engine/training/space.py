@@ -47,17 +47,11 @@ class Recipe:
     decoder_rate: float = 1.2e-3
     encoder_rate: float = 2e-4
     align: float = 0.5  # weight of the alignment loss
-    noise: float = (
-        0.35  # largest standard deviation of the noise on a concept (its own is 1)
-    )
+    noise: float = 0.35  # largest standard deviation of the noise on a concept (its own is 1)
     pair_share: float = 0.4  # of the batches' units; the others are single sentences
     story_share: float = 0.3  # of the single sentences
-    same_language: float = (
-        0.35  # how often a side of a pair is decoded into its own language
-    )
-    corrupt: float = (
-        0.25  # how often a single sentence is corrupted before it is encoded
-    )
+    same_language: float = 0.35  # how often a side of a pair is decoded into its own language
+    corrupt: float = 0.25  # how often a single sentence is corrupted before it is encoded
     longest: int = 64  # tokens
     seed: int = 0
 
@@ -111,9 +105,7 @@ class Data:
             left.append((a, x))
             right.append((b, y))
         self.left = Texts(tokenizer, [t for _, t in left], [lang for lang, _ in left])
-        self.right = Texts(
-            tokenizer, [t for _, t in right], [lang for lang, _ in right]
-        )
+        self.right = Texts(tokenizer, [t for _, t in right], [lang for lang, _ in right])
         seen: set[str] = set()
         singles = []
         for lang, text in corpus.sentences(folder):
@@ -128,9 +120,7 @@ class Data:
             for s in story.sentences
             if 4 <= len(s) <= 400
         ]
-        self.singles = Texts(
-            tokenizer, [t for _, t in singles], [lang for lang, _ in singles]
-        )
+        self.singles = Texts(tokenizer, [t for _, t in singles], [lang for lang, _ in singles])
         self.told = Texts(tokenizer, [t for _, t in told], [lang for lang, _ in told])
         # Pairs: square-root sampling over the 15 language pairs; singles: every language alike.
         kinds = self.left.langs.astype(int) * 6 + self.right.langs
@@ -155,26 +145,16 @@ class Data:
         if rng.random() < self.recipe.story_share:
             lang = rng.choices(range(6), [0.8, 0.04, 0.04, 0.04, 0.04, 0.04])[0]
             texts, pool = self.told, self.told_pools[lang]
-        elif (
-            rng.random() < 0.5
-        ):  # sides of pairs are good single sentences, and the most there are of some languages
+        elif rng.random() < 0.5:  # sides of pairs are good single sentences, and the most there are of some languages
             lang = rng.randrange(6)
             i = int(rng.choice(self.side_pools[lang]))
-            texts, pool = (
-                (self.left, (i,))
-                if i < len(self.left)
-                else (self.right, (i - len(self.left),))
-            )
+            texts, pool = (self.left, (i,)) if i < len(self.left) else (self.right, (i - len(self.left),))
         else:
             lang = rng.randrange(6)
             texts, pool = self.singles, self.single_pools[lang]
         i = int(rng.choice(pool))
         target = texts[i]
-        source = (
-            self.corrupted(target, rng)
-            if rng.random() < self.recipe.corrupt
-            else target
-        )
+        source = self.corrupted(target, rng) if rng.random() < self.recipe.corrupt else target
         return [Example(source, target, lang)]
 
     def corrupted(self, ids: list[int], rng: random.Random) -> list[int]:
@@ -193,22 +173,12 @@ class Data:
             units: list[Unit] = []
             total = 0
             while total < 100 * self.recipe.tokens:
-                unit = (
-                    self.pair(rng)
-                    if rng.random() < self.recipe.pair_share
-                    else self.single(rng)
-                )
-                if (
-                    max(max(len(e.source), len(e.target)) for e in unit) + 2
-                    <= self.recipe.longest
-                ):
+                unit = self.pair(rng) if rng.random() < self.recipe.pair_share else self.single(rng)
+                if max(max(len(e.source), len(e.target)) for e in unit) + 2 <= self.recipe.longest:
                     units.append(unit)
                     total += sum(len(e.source) + len(e.target) + 3 for e in unit)
             units.sort(key=lambda u: max(max(len(e.source), len(e.target)) for e in u))
-            size = (
-                sum(sum(len(e.source) + len(e.target) + 3 for e in u) for u in units)
-                / 100
-            )
+            size = sum(sum(len(e.source) + len(e.target) + 3 for e in u) for u in units) / 100
             batch: list[Unit] = []
             spent = 0.0
             for unit in units:
@@ -268,9 +238,7 @@ class SpaceModel(nn.Module):
         self.encoder = TextEncoder(BUILTIN_ENCODER)
         self.decoder = TextDecoder(BUILTIN_DECODER)
 
-    def losses(
-        self, batch: list[Unit], recipe: Recipe, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, batch: list[Unit], recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Token cross-entropy (nats) and alignment (mean squared difference between translations)."""
         device = self.encoder.embed.weight.device
         examples = [e for unit in batch for e in unit]
@@ -278,17 +246,12 @@ class SpaceModel(nn.Module):
         inputs = padded([e.target for e in examples]).to(device)
         targets = padded([[*e.target, EOS] for e in examples])[:, : inputs.shape[1] + 1]
         if targets.shape[1] < inputs.shape[1] + 1:
-            targets = nn.functional.pad(
-                targets, (0, inputs.shape[1] + 1 - targets.shape[1])
-            )
+            targets = nn.functional.pad(targets, (0, inputs.shape[1] + 1 - targets.shape[1]))
         targets = targets.to(device)
         langs = torch.tensor([e.lang for e in examples], device=device)
         with torch.autocast(device.type, torch.bfloat16):
             z = self.encoder(sources)
-            scale = (
-                torch.rand(len(examples), 1, generator=generator).to(device)
-                * recipe.noise
-            )
+            scale = torch.rand(len(examples), 1, generator=generator).to(device) * recipe.noise
             noisy = z + scale * torch.randn(z.shape, generator=generator).to(device)
             states = self.decoder.states(inputs, self.decoder.condition(noisy), langs)
         real = targets != PAD
@@ -313,17 +276,13 @@ def load(path: Path, model: SpaceModel) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(
-            f"{path.name} holds another model: {str(error).splitlines()[1].strip()}"
-        ) from error
+        raise WeightsError(f"{path.name} holds another model: {str(error).splitlines()[1].strip()}") from error
 
 
 def rate(step: int, recipe: Recipe) -> float:
     """The learning rate's share of its peak: warm-up, constant, then linear to zero."""
     falling = recipe.steps * recipe.decay
-    return min(
-        1.0, (step + 1) / recipe.warmup, max(0.0, (recipe.steps - step) / falling)
-    )
+    return min(1.0, (step + 1) / recipe.warmup, max(0.0, (recipe.steps - step) / falling))
 
 
 def train(
@@ -373,9 +332,7 @@ def train(
             "step": step,
         }
         torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(
-            checkpoint
-        )  # a kill while saving leaves the last one whole
+        checkpoint.with_suffix(".new").replace(checkpoint)  # a kill while saving leaves the last one whole
 
     log = (out / "log.jsonl").open("a")
     saved_at = time.monotonic()
@@ -402,9 +359,7 @@ def train(
             skipped, in_a_row = skipped + 1, in_a_row + 1
             if in_a_row == 10:
                 save()
-                raise TrainingError(
-                    f"The loss was not finite ten times in a row, at step {step}; lower the rates."
-                )
+                raise TrainingError(f"The loss was not finite ten times in a row, at step {step}; lower the rates.")
         step += 1
         sums += (float(tokens.detach()), float(align.detach()))
         since += 1
@@ -429,24 +384,16 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m engine.training.space", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m engine.training.space", description=__doc__)
     parser.add_argument(
         "--corpus",
         type=Path,
         required=True,
         help="folder with pairs, sentences and documents",
     )
-    parser.add_argument(
-        "--init", type=Path, required=True, help="safetensors checkpoint to start from"
-    )
-    parser.add_argument(
-        "--tokenizer", type=Path, required=True, help="SentencePiece model"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/space"), help="where checkpoints go"
-    )
+    parser.add_argument("--init", type=Path, required=True, help="safetensors checkpoint to start from")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
+    parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     args = parser.parse_args(arguments)
     train(args.corpus, args.init, args.tokenizer, args.out, Recipe(steps=args.steps))

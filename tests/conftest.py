@@ -1,0 +1,22 @@
+"""One engine on the shipped weights for all tests: loading it once keeps the suite fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.document import Document
+
+SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
+
+
+@pytest.fixture(scope="session")
+def e() -> engine.Engine:
+    return engine.load()
+
+
+@pytest.fixture(scope="session")
+def story(e: engine.Engine) -> Document:
+    return e.import_text((SAMPLES / "the-monkey-and-the-crocodile.txt").read_text("utf-8"), "eng_Latn", "The Monkey")
