@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -337,7 +337,7 @@ class Editor:
         kind: Kind,
         operation: str,
         parents: tuple[str, ...],
-        parameters: dict[str, object],
+        parameters: Mapping[str, object],
         seed: int | None = None,
     ) -> ConceptNode:
         origin = Provenance(kind, operation, parents, parameters, seed)
@@ -351,7 +351,7 @@ class Editor:
         kind: Kind,
         operation: str,
         parents: tuple[str, ...],
-        parameters: dict[str, object],
+        parameters: Mapping[str, object],
     ) -> Document:
         node = self._node(proposal, kind, operation, parents, parameters)
         return self._commit(label, self._inserted(index, [node]))

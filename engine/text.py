@@ -56,5 +56,5 @@ def check(text: str, language: Language) -> None:
         own = sum(unicodedata.name(c, "").startswith(script) for c in letters)
         if own < len(letters) / 2:
             raise LanguageError(
-                f"Most letters of this text are not in {language.english}'s script; choose the language it is written in."
+                f"Most letters here are not in {language.english}'s script; choose the language the text is written in."
             )

@@ -108,8 +108,8 @@ class BuiltinSpace:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             width = max(len(rows[i]) for i in batch)
-            ids = torch.tensor([rows[i] + [PAD] * (width - len(rows[i])) for i in batch])
-            result[batch] = self.encoder(ids).numpy()
+            padded = torch.tensor([rows[i] + [PAD] * (width - len(rows[i])) for i in batch])
+            result[batch] = self.encoder(padded).numpy()
             if progress:
                 progress(min(start + BATCH, len(rows)), len(rows))
         return result

@@ -175,7 +175,8 @@ class Tower(nn.Module):
             self.positions = nn.Parameter(torch.zeros(dims.positions, dims.width))
         else:
             self.register_buffer("positions", sinusoids(dims.positions, dims.width), persistent=False)
-        self.layers = nn.ModuleList(Layer(dims, decoder) for _ in range(dims.layers))
+        # A ModuleList, named for what it holds.
+        self.layers: list[Layer] = nn.ModuleList(Layer(dims, decoder) for _ in range(dims.layers))  # type: ignore[assignment]
         if dims.embed_norm or dims.pre_norm:  # a post-norm tower norms its input, a pre-norm one its output
             self.norm = nn.LayerNorm(dims.width, eps=dims.eps)
 

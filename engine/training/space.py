@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from ..spaces.transformer import (
     TextDecoder,
     TextEncoder,
 )
-from ..weights import load_weights
+from ..weights import load_weights, save_weights
 from . import corpus
 
 UNK, BOS, EOS = 1, 2, 3
@@ -144,16 +145,14 @@ class Data:
     def single(self, rng: random.Random) -> Unit:
         if rng.random() < self.recipe.story_share:
             lang = rng.choices(range(6), [0.8, 0.04, 0.04, 0.04, 0.04, 0.04])[0]
-            texts, pool = self.told, self.told_pools[lang]
+            target = self.told[int(rng.choice(self.told_pools[lang]))]
         elif rng.random() < 0.5:  # sides of pairs are good single sentences, and the most there are of some languages
             lang = rng.randrange(6)
             i = int(rng.choice(self.side_pools[lang]))
-            texts, pool = (self.left, (i,)) if i < len(self.left) else (self.right, (i - len(self.left),))
+            target = self.left[i] if i < len(self.left) else self.right[i - len(self.left)]
         else:
             lang = rng.randrange(6)
-            texts, pool = self.singles, self.single_pools[lang]
-        i = int(rng.choice(pool))
-        target = texts[i]
+            target = self.singles[int(rng.choice(self.single_pools[lang]))]
         source = self.corrupted(target, rng) if rng.random() < self.recipe.corrupt else target
         return [Example(source, target, lang)]
 
@@ -205,7 +204,7 @@ class TokenLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
         states, weight = states.bfloat16(), embedding.bfloat16()
         logits = states @ weight.T
         top = logits.amax(1, keepdim=True)
@@ -217,7 +216,7 @@ class TokenLoss(torch.autograd.Function):
         return (total.log() + top.float() - chosen).mean()
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[override]
+    def backward(ctx, grad: Tensor):
         states, weight, probabilities, targets = ctx.saved_tensors
         probabilities = probabilities.clone()
         rows = torch.arange(len(targets), device=targets.device)
@@ -383,6 +382,21 @@ def train(
     save()
 
 
+def package(out: Path, tokenizer: Path, assets: Path) -> None:
+    """Write the averaged weights of a run, matrices as int8, and the tokenizer into `assets`."""
+    try:
+        saved = torch.load(out / "checkpoint.pt", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"There is no checkpoint in {out}; train first.") from error
+    model = SpaceModel()
+    for parameter, value in zip(model.parameters(), saved["averaged"], strict=True):
+        parameter.data.copy_(value)
+    metadata = {"steps": str(saved["step"]), "languages": " ".join(corpus.LANGUAGES)}
+    save_weights(assets / "space.safetensors", model.state_dict(), metadata)
+    if tokenizer.resolve() != (assets / "tokenizer.model").resolve():
+        shutil.copyfile(tokenizer, assets / "tokenizer.model")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.space", description=__doc__)
     parser.add_argument(
@@ -395,7 +409,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
     parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--package", type=Path, metavar="ASSETS", help="only write the weights of --out there")
     args = parser.parse_args(arguments)
+    if args.package:
+        package(args.out, args.tokenizer, args.package)
+        return
     train(args.corpus, args.init, args.tokenizer, args.out, Recipe(steps=args.steps))
 
 
