@@ -22,6 +22,8 @@ from .errors import LanguageError, TextError
 from .spaces import ConceptSpace, Language, Progress, Search, load_space
 
 if TYPE_CHECKING:
+    import pandas
+
     from .lcm import ConceptModel
     from .projection import Landscape
 
@@ -135,30 +137,29 @@ class Engine:
         Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a mean
         prediction lies between sentences, and the model was trained on sentences.
         """
-        from .lcm import generate
+        from .lcm import Stop, generate
 
-        done: list[Continuation] = []
+        made: list[Continuation] = []
 
         def refine(vector: np.ndarray) -> np.ndarray:
             sentence = self.decode(vector[None], lang)[0]
-            if not text.has_words(sentence):
-                return vector
-            refined = self.encode([sentence], lang)[0]
-            done.append(Continuation(sentence, refined))
-            if on_concept:
-                on_concept(done[-1])
-            return refined
+            if text.has_words(sentence):
+                vector = self.encode([sentence], lang)[0]
+            made.append(Continuation(sentence, vector))
+            return vector
 
-        generated = generate(
+        accepted = generate(
             self.lcm,
             vectors,
             n,
             seed=seed,
             temperature=temperature,
             refine=refine,
+            on_concept=lambda _: on_concept(made[-1]) if on_concept else None,
             progress=progress,
+            stop=Stop() if may_end else Stop(minimum=n),
         )
-        return done[: len(generated)]
+        return [one for one in made[: len(accepted)] if text.has_words(one.text)]
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Places of concepts [N, D] on the landscape, float32 [N, 2]."""
@@ -202,6 +203,29 @@ class Engine:
                 self._read.clear()
             self._read.update(zip(missing, decoded, strict=True))
         return [n.text if n.lang == lang else self._read[n.vector.tobytes(), lang] for n in document.nodes]
+
+    def table(self, document: Document) -> pandas.DataFrame:
+        """The trajectory as a table, one row a node: what it says, where it came from and where it lies.
+
+        `x` and `y` are places on the landscape; `step` is the cosine distance (0 to 2) from the node before.
+        """
+        import pandas
+
+        vectors = document.vectors
+        near = concepts.cosine(vectors, vectors) if len(vectors) else np.zeros((0, 0))
+        places = self.project(vectors) if len(vectors) else np.zeros((0, 2))
+        return pandas.DataFrame(
+            {
+                "id": [node.id for node in document.nodes],
+                "text": [node.text for node in document.nodes],
+                "lang": [node.lang for node in document.nodes],
+                "kind": [node.provenance.kind for node in document.nodes],
+                "operation": [node.provenance.operation for node in document.nodes],
+                "x": places[:, 0],
+                "y": places[:, 1],
+                "step": [float("nan"), *(1 - np.diag(near, 1))][: len(vectors)],
+            }
+        )
 
 
 def load(space: str = "builtin") -> Engine:

@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from engine import Engine
+from engine.document import Document
+from engine.errors import TextError
+
+
+def test_importing_the_engine_is_light() -> None:
+    code = "import engine, sys; print([m for m in ('umap', 'gradio', 'plotly', 'pandas', 'numba') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_untouched_document_is_exported_as_it_was(e: Engine) -> None:
+    text = "\ufeff  Title\r\n\r\nOne sentence. Another one!\r\n\r\n* * *\r\n\r\nThe last 😀\t\n"
+    assert e.import_text(text, "eng_Latn").text == text
+
+
+def test_a_gradient_leads_from_one_end_to_the_other(e: Engine) -> None:
+    path = e.gradient("The dog is sleeping in the garden.", "He is tired.", 5, "eng_Latn")
+    assert len(path) == 5 and path[0].startswith("The dog") and path[-1] == "He is tired."
+    with pytest.raises(TextError, match="at least 2"):
+        e.gradient("One.", "Two.", 1, "eng_Latn")
+
+
+def test_continuing_is_seeded_and_ends(e: Engine, story: Document) -> None:
+    begun = story.vectors[:6]
+    first = e.continue_(begun, 3, "eng_Latn", seed=7)
+    again = e.continue_(begun, 3, "eng_Latn", seed=7)
+    assert [c.text for c in first] == [c.text for c in again] and 1 <= len(first) <= 3
+    others = {c.text for seed in range(5) for c in e.continue_(begun, 1, "eng_Latn", seed=seed, temperature=1.0)}
+    assert len(others) > 1
+    assert len(e.continue_(begun, 4, "eng_Latn", seed=7, may_end=False)) == 4
+    long = e.continue_(begun, 120, "eng_Latn", seed=1)
+    assert len(long) < 120  # a document ends by itself
+    german = e.continue_(begun, 1, "deu_Latn", seed=7)
+    assert german[0].text != first[0].text
+
+
+def test_continuing_from_nothing_begins_a_document(e: Engine) -> None:
+    assert e.continue_(np.zeros((0, 512), np.float32), 2, "eng_Latn", seed=0)
+
+
+def test_the_trajectory_as_a_table(e: Engine, story: Document) -> None:
+    table = e.table(story)
+    assert list(table.text) == [node.text for node in story.nodes]
+    assert np.isnan(table.step[0]) and (table.step[1:] > 0).all()
+    assert np.allclose(table[["x", "y"]], e.project(story.vectors), atol=1e-4)
+    empty = e.table(Document("T", "eng_Latn", "builtin"))
+    assert len(empty) == 0
