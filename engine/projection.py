@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .concepts import blend
 from .errors import VectorError, WeightsError
 from .spaces import Progress
 from .spaces.builtin import ASSETS, BuiltinSpace, fingerprint
@@ -145,4 +146,55 @@ class DocumentMap:
             raise VectorError(
                 f"A map of the document needs {FEWEST} concepts and it has {len(vectors)}; use the landscape until then."
             )
-        raise NotImplementedError
+        report = progress or (lambda done, total: None)
+        report(0, 3)
+        from umap import UMAP
+
+        report(1, 3)
+        model = UMAP(
+            n_neighbors=min(15, len(vectors) - 1),
+            metric="cosine",
+            random_state=seed,
+            transform_seed=seed,
+            n_jobs=1,
+        ).fit(vectors)
+        report(2, 3)
+        model.transform(vectors[:1] + 1e-3)  # compiled now, in the background, so that `project` is quick
+        report(3, 3)
+        return cls(model, model.embedding_, vectors)
+
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Place concepts [M, D] among those of the document, float32 [M, 2]. Raises VectorError."""
+        return self.model.transform(checked(vectors, self.vectors.shape[1])).astype(np.float32)
+
+    def invert(self, points: np.ndarray) -> np.ndarray:
+        """The concepts that lie at points [M, 2] of the map, float32 [M, D]. Raises VectorError."""
+        return between(checked(points, 2, "points"), self.coordinates, self.vectors)
+
+
+def between(points: np.ndarray, coordinates: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Blend the concepts whose places are nearest to each point, the nearer the more, float32 [M, D].
+
+    At the place of a concept this is that concept. Norms are those of the blended concepts.
+    """
+    k = min(NEIGHBOURS, len(vectors))
+    result = np.empty((len(points), vectors.shape[1]), np.float32)
+    for row, point in enumerate(points):
+        distance = ((coordinates - point) ** 2).sum(1)
+        near = np.argpartition(distance, k - 1)[:k]
+        weight = 1 / np.maximum(distance[near], 1e-12)
+        result[row] = blend(vectors[near], weight)
+    return result
+
+
+def checked(rows: np.ndarray, width: int | None = None, what: str = "vectors") -> np.ndarray:
+    """Rows as float32 [N, width]; raises VectorError where they are not that, or not finite."""
+    try:
+        array = np.ascontiguousarray(rows, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"The {what} are not an array of numbers.") from error
+    if array.ndim != 2 or array.shape[1] != (width or array.shape[1]):
+        raise VectorError(f"The {what} have the shape {array.shape}; this map needs [N, {width or 'D'}].")
+    if not np.isfinite(array).all():
+        raise VectorError(f"The {what} hold values that are not finite numbers.")
+    return array

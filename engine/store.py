@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +27,8 @@ from .document import ConceptNode, Document, Provenance
 from .errors import ConflictError, StoreError, VectorError
 
 SCHEMA = 1  # PRAGMA user_version; a file with a higher one was written by a newer Conceptscape
-APPLICATION = (
-    0x436F6E63  # PRAGMA application_id, "Conc": tells our file from another program's
-)
-FLOAT = np.dtype(
-    "<f4"
-)  # little-endian on every machine, so that a file can be carried between them
+APPLICATION = 0x436F6E63  # PRAGMA application_id, "Conc": tells our file from another program's
+FLOAT = np.dtype("<f4")  # little-endian on every machine, so that a file can be carried between them
 
 # What SQLite calls a failure, and what a person can do about it.
 FAILURES = {
@@ -92,12 +88,7 @@ class Store:
         self._lock = threading.RLock()
         self._create_file()
         with self._failures():
-            connection = sqlite3.connect(
-                self.path,
-                timeout=timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
             try:
                 self._db = sqlite_utils.Database(connection, execute_plugins=False)
                 self._prepare()
@@ -109,10 +100,7 @@ class Store:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
@@ -129,24 +117,13 @@ class Store:
         both cases the file is as it was.
         """
         versions = [_version(document, node) for node in document.nodes]
-        for text in (
-            document.id,
-            document.title,
-            document.lang,
-            document.space,
-            document.before,
-            label,
-        ):
+        for text in (document.id, document.title, document.lang, document.space, document.before, label):
             _check_text(text)
         dims = {len(node.vector) for node in document.nodes}
         if len(dims) > 1:
-            raise StoreError(
-                f"“{document.title}” mixes concepts of different spaces and can't be saved."
-            )
+            raise StoreError(f"“{document.title}” mixes concepts of different spaces and can't be saved.")
         with self._transaction():
-            stored = self._row(
-                "select revision, dim from documents where id = ?", document.id
-            )
+            stored = self._row("select revision, dim from documents where id = ?", document.id)
             current = stored["revision"] if stored else None
             if current != base:
                 raise ConflictError(self._conflict(document, base, current))
@@ -160,12 +137,7 @@ class Store:
                 "space": document.space,
                 "dim": dims.pop() if dims else (stored["dim"] if stored else 0),
             }
-            summary = {
-                **head,
-                "sentences": len(path),
-                "revision": number,
-                "updated": now,
-            }
+            summary = {**head, "sentences": len(path), "revision": number, "updated": now}
             if stored:
                 self._db.table("documents").update(document.id, summary)
             else:
@@ -183,47 +155,29 @@ class Store:
             )
         return number
 
-    def open(
-        self, document_id: str, revision: int | None = None
-    ) -> tuple[Document, int]:
+    def open(self, document_id: str, revision: int | None = None) -> tuple[Document, int]:
         """A document as it was at a revision (the newest where None), and that revision's number.
 
         To bring an old revision back, save it with the newest revision as its base. Raises StoreError for a document
         or revision that is not there, or whose stored concepts are damaged.
         """
         with self._transaction("DEFERRED"):
-            found = self._row(
-                "select title, revision from documents where id = ?", document_id
-            )
+            found = self._row("select title, revision from documents where id = ?", document_id)
             if found is None:
-                raise StoreError(
-                    "That document is not in the database; it may have been deleted."
-                )
+                raise StoreError("That document is not in the database; it may have been deleted.")
             number = found["revision"] if revision is None else revision
-            row = self._row(
-                "select * from revisions where document = ? and number = ?",
-                document_id,
-                number,
-            )
+            row = self._row("select * from revisions where document = ? and number = ?", document_id, number)
             if row is None:
-                raise StoreError(
-                    f"“{found['title']}” has no revision {number}; its newest is {found['revision']}."
-                )
+                raise StoreError(f"“{found['title']}” has no revision {number}; its newest is {found['revision']}.")
             try:
-                path = [
-                    (int(version), str(after))
-                    for version, after in json.loads(row["path"])
-                ]
+                path = [(int(version), str(after)) for version, after in json.loads(row["path"])]
             except (ValueError, TypeError) as error:
-                raise StoreError(
-                    f"Revision {number} of “{row['title']}” is damaged; open an earlier one."
-                ) from error
+                raise StoreError(f"Revision {number} of “{row['title']}” is damaged; open an earlier one.") from error
             wanted = json.dumps([version for version, _ in path])
             versions = {
                 version["id"]: version
                 for version in self._db.query(
-                    "select * from node_versions where id in (select value from json_each(?))",
-                    [wanted],
+                    "select * from node_versions where id in (select value from json_each(?))", [wanted]
                 )
             }
         nodes = []
@@ -235,47 +189,26 @@ class Store:
                     f"Sentence {place} of “{row['title']}” is damaged in the database; open an earlier revision or "
                     "restore a copy of the file."
                 ) from error
-        return Document(
-            row["title"],
-            row["lang"],
-            row["space"],
-            tuple(nodes),
-            row["before"],
-            document_id,
-        ), number
+        return Document(row["title"], row["lang"], row["space"], tuple(nodes), row["before"], document_id), number
 
     def documents(self) -> list[Summary]:
         """Every document, the one saved last first."""
-        with self._reading():
-            rows = list(
-                self._db.query(
-                    "select * from documents order by updated desc, rowid desc"
-                )
-            )
-        return [
-            Summary(**{**row, "updated": datetime.fromisoformat(row["updated"])})
-            for row in rows
-        ]
+        with self._alone():
+            rows = list(self._db.query("select * from documents order by updated desc, rowid desc"))
+        return [Summary(**{**row, "updated": datetime.fromisoformat(row["updated"])}) for row in rows]
 
     def revisions(self, document_id: str) -> list[Revision]:
         """Every revision of a document, newest first; none for a document that is not there."""
         sql = "select number, label, created from revisions where document = ? order by number desc"
-        with self._reading():
+        with self._alone():
             rows = list(self._db.query(sql, [document_id]))
-        return [
-            Revision(
-                row["number"], row["label"], datetime.fromisoformat(row["created"])
-            )
-            for row in rows
-        ]
+        return [Revision(row["number"], row["label"], datetime.fromisoformat(row["created"])) for row in rows]
 
     def delete(self, document_id: str) -> None:
         """Delete a document with all its revisions. Raises StoreError where it is not there."""
         with self._transaction():
             if self._row("select id from documents where id = ?", document_id) is None:
-                raise StoreError(
-                    "That document is not in the database; it may have been deleted already."
-                )
+                raise StoreError("That document is not in the database; it may have been deleted already.")
             self._db.table("documents").delete(document_id)
             self._db.table("revisions").delete_where("document = ?", [document_id])
             self._db.table("node_versions").delete_where("document = ?", [document_id])
@@ -283,24 +216,19 @@ class Store:
     def _create_file(self) -> None:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.path.exists():
-                # Only looked at, never opened here: closing a second descriptor of the file would drop the locks
-                # that other connections of this process hold on it.
-                if not self.path.is_file():
-                    raise StoreError(
-                        f"{self.path} is not a file; choose a file for the database."
-                    )
-            else:
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # A file that is there is only looked at, never opened here: closing a second descriptor of it would drop
+            # the locks that other connections of this process hold on it.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if not self.path.is_file():
+                raise StoreError(f"{self.path} is not a file; choose a file for the database.")
         except PermissionError as error:
             raise StoreError(
                 f"The database {self.path} can't be made because its folder does not allow it; choose another file."
             ) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or error
-            raise StoreError(
-                f"The database {self.path} can't be opened ({reason}); choose another file."
-            ) from error
+            raise StoreError(f"The database {self.path} can't be opened ({reason}); choose another file.") from error
 
     def _prepare(self) -> None:
         """Check that the file is ours and not newer, and make the tables in an empty one."""
@@ -308,9 +236,7 @@ class Store:
             version = self._pragma("user_version")
             if self._pragma("application_id") != APPLICATION:
                 if version or self._db.table_names():
-                    raise StoreError(
-                        f"The database {self.path} belongs to another program; choose another file."
-                    )
+                    raise StoreError(f"The database {self.path} belongs to another program; choose another file.")
                 self._create_tables()
             elif version > SCHEMA:
                 raise StoreError(
@@ -324,82 +250,39 @@ class Store:
         self._db.execute("PRAGMA synchronous=FULL")
 
     def _create_tables(self) -> None:
-        shared = {"title": str, "lang": str, "space": str, "dim": int}
-        self._db.create_table(
-            "documents",
-            {"id": str, **shared, "sentences": int, "revision": int, "updated": str},
-            pk="id",
-        )
-        self._db.create_table(
-            "revisions",
-            # path: JSON, [node version, the spacing after it] for each sentence in order
-            {
-                "document": str,
-                "number": int,
-                "label": str,
-                "created": str,
-                **shared,
-                "before": str,
-                "path": str,
-            },
-            pk=("document", "number"),
-        )
-        self._db.create_table(
-            "node_versions",
-            {
-                "id": int,
-                "document": str,
-                "digest": str,
-                "node": str,
-                "text": str,
-                "lang": str,
-                "provenance": str,  # JSON
-                "vector": bytes,  # float32, little-endian
-            },
-            pk="id",
-        ).create_index(["document", "digest"], unique=True)
+        head = {"title": str, "lang": str, "space": str, "dim": int}
+        documents = {"id": str, **head, "sentences": int, "revision": int, "updated": str}
+        revisions = {"document": str, "number": int, "label": str, "created": str, **head, "before": str}
+        revisions["path"] = str  # JSON: [node version, the spacing after it] for each sentence in order
+        versions = {"id": int, "document": str, "digest": str, "node": str, "text": str, "lang": str}
+        versions["provenance"] = str  # JSON
+        versions["vector"] = bytes  # float32, little-endian
+        self._db.create_table("documents", documents, pk="id", not_null=documents)
+        self._db.create_table("revisions", revisions, pk=("document", "number"), not_null=revisions)
+        table = self._db.create_table("node_versions", versions, pk="id", not_null=versions)
+        table.create_index(["document", "digest"], unique=True)
         self._db.execute(f"PRAGMA application_id={APPLICATION}")
         self._db.execute(f"PRAGMA user_version={SCHEMA}")
 
-    def _version_ids(
-        self, document_id: str, versions: list[dict[str, Any]]
-    ) -> dict[str, int]:
+    def _version_ids(self, document_id: str, versions: list[dict[str, Any]]) -> dict[str, int]:
         """The row of each node version by its digest, storing those that are new."""
         known = self._known_versions(document_id, versions)
-        new = {
-            version["digest"]: version
-            for version in versions
-            if version["digest"] not in known
-        }
+        new = {version["digest"]: version for version in versions if version["digest"] not in known}
         if not new:
             return known
-        rows = [
-            {name: value for name, value in version.items() if name != "after"}
-            for version in new.values()
-        ]
+        rows = [{name: value for name, value in version.items() if name != "after"} for version in new.values()]
         self._db.table("node_versions").insert_all(rows)
         return known | self._known_versions(document_id, list(new.values()))
 
-    def _known_versions(
-        self, document_id: str, versions: list[dict[str, Any]]
-    ) -> dict[str, int]:
+    def _known_versions(self, document_id: str, versions: list[dict[str, Any]]) -> dict[str, int]:
         sql = "select digest, id from node_versions where document = ? and digest in (select value from json_each(?))"
         digests = json.dumps([version["digest"] for version in versions])
-        return {
-            row["digest"]: row["id"]
-            for row in self._db.query(sql, [document_id, digests])
-        }
+        return {row["digest"]: row["id"] for row in self._db.query(sql, [document_id, digests])}
 
-    def _conflict(
-        self, document: Document, base: int | None, current: int | None
-    ) -> str:
+    def _conflict(self, document: Document, base: int | None, current: int | None) -> str:
         if current is None:
             return f"“{document.title}” was deleted elsewhere; save yours as a copy to keep it."
-        row = self._row(
-            "select title, label from revisions where document = ? and number = ?",
-            document.id,
-            current,
-        )
+        row = self._row("select title, label from revisions where document = ? and number = ?", document.id, current)
         title, label = (row["title"], row["label"]) if row else (document.title, "")
         if base is None:
             return f"“{title}” is stored already, as revision {current}; open that one or save yours as a copy."
@@ -416,8 +299,8 @@ class Store:
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        """All or nothing. IMMEDIATE takes the write lock at once, so that what is checked is still true when written."""
-        with self._reading():
+        """All or nothing. IMMEDIATE takes the write lock at once: what was checked is still true when it is written."""
+        with self._alone():
             self._db.execute(f"BEGIN {kind}")
             try:
                 yield
@@ -427,7 +310,7 @@ class Store:
                 raise
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[None]:
         with self._lock, self._failures():
             yield
 
@@ -438,19 +321,10 @@ class Store:
             yield
         except sqlite3.Error as error:
             # Extended names go on, as in SQLITE_IOERR_WRITE.
-            name = (
-                (getattr(error, "sqlite_errorname", None) or "")
-                .removeprefix("SQLITE_")
-                .split("_")[0]
-            )
+            name = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_").split("_")[0]
             if isinstance(error, sqlite3.ProgrammingError) and not name:
-                raise StoreError(
-                    f"The database {self.path} is closed; open it again."
-                ) from error
-            sentence = FAILURES.get(
-                name,
-                "The database {path} can't be used ({error}); choose another file.",
-            )
+                raise StoreError(f"The database {self.path} is closed; open it again.") from error
+            sentence = FAILURES.get(name, "The database {path} can't be used ({error}); choose another file.")
             raise StoreError(sentence.format(path=self.path, error=error)) from error
 
 
@@ -471,12 +345,10 @@ def _version(document: Document, node: ConceptNode) -> dict[str, Any]:
         _check_text(text)
     try:
         provenance = json.dumps(
-            asdict(node.provenance), sort_keys=True, separators=(",", ":")
+            vars(node.provenance) | {"parameters": dict(node.provenance.parameters)}, sort_keys=True
         )
     except (TypeError, ValueError) as error:
-        raise StoreError(
-            f"The history of “{node.text}” holds a value that can't be saved ({error})."
-        ) from error
+        raise StoreError(f"The history of “{node.text}” holds a value that can't be saved ({error}).") from error
     vector = node.vector.astype(FLOAT).tobytes()
     digest = hashlib.blake2b(vector, digest_size=16)
     digest.update(json.dumps([node.id, node.text, node.lang, provenance]).encode())

@@ -155,7 +155,7 @@ parameters = st.dictionaries(texts, st.one_of(st.none(), st.booleans(), st.integ
     title=texts,
     before=texts,
     label=texts,
-    sentences=st.lists(st.tuples(texts, texts, parameters, st.floats(-1e30, 1e30, width=32)), max_size=4),
+    sentences=st.lists(st.tuples(texts, texts, parameters, st.floats(-(2.0**100), 2.0**100, width=32)), max_size=4),
 )
 def test_any_text_comes_back(store: Store, title: str, before: str, label: str, sentences: list) -> None:
     nodes = tuple(
@@ -198,9 +198,7 @@ while True:
 @pytest.mark.parametrize("saves", [1, 7, 60])
 def test_a_killed_process_loses_nothing(tmp_path: Path, saves: int) -> None:
     path = tmp_path / "documents.db"
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     for _ in range(saves):
         process.stdout.readline()
@@ -314,7 +312,7 @@ def test_a_read_only_database_is_named(tmp_path: Path, folder: int, file: int | 
             p.chmod(modes[p] | 0o011)  # to be reached at all
     place.chmod(folder)
     try:
-        with as_nobody(), pytest.raises(StoreError, match="read-only|permissions|does not allow"):
+        with as_nobody(), pytest.raises(StoreError, match=r"read-only|permissions|does not allow"):
             Store(path, timeout=0.1)
     finally:
         place.chmod(0o700)
@@ -356,7 +354,7 @@ def test_a_newer_or_damaged_file(tmp_path: Path) -> None:
     cut = tmp_path / "cut.db"
     data = path.read_bytes()
     cut.write_bytes(data[:40] + b"\xff" * 3000 + data[3040 : len(data) // 2])
-    with pytest.raises(StoreError, match="damaged|not a database"), Store(cut) as store:
+    with pytest.raises(StoreError, match=r"damaged|not a database"), Store(cut) as store:
         store.documents()
 
 
@@ -366,12 +364,10 @@ def test_a_newer_or_damaged_file(tmp_path: Path) -> None:
         "update node_versions set vector = x'0000'",
         "update node_versions set vector = x'00000000'",
         "update node_versions set vector = x'' ",
-        "update node_versions set vector = null",
         "update node_versions set vector = 'text'",
         "update node_versions set vector = cast(zeroblob(60) || x'0000c07f' as blob)",  # the last number is NaN
         "update node_versions set provenance = 'no json'",
         "update node_versions set provenance = '{\"extra\": 1}'",
-        "update node_versions set text = null",
         "delete from node_versions",
         "update revisions set path = 'no json'",
         "update revisions set path = '[[1]]'",

@@ -1,0 +1,85 @@
+"""Open the page: python app.py"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before Gradio is imported: it reads these once. Nothing here talks to the network.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import engine
+from engine.errors import ConceptscapeError
+from engine.store import Store, default_path
+
+PORT = 7860
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="app.py", description="Show a document as a path over a map of meaning.")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s: this machine only)")
+    parser.add_argument("--port", type=int, help=f"the port to listen on ({PORT}, or the next one that is free)")
+    parser.add_argument("--db", type=Path, metavar="PATH", help=f"the database of documents ({default_path()})")
+    parser.add_argument("--space", default="builtin", help="the concept space (%(default)s)")
+    parser.add_argument("--share", action="store_true", help="also make a public link, through Gradio's servers")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    return parser.parse_args(arguments)
+
+
+def free_port(host: str, wanted: int | None) -> int:
+    """The port that was asked for, else the first free one from 7860 on. Raises ConceptscapeError."""
+    if wanted is not None and not 1 <= wanted <= 65535:
+        raise ConceptscapeError(f"There is no port {wanted}; choose one from 1 to 65535.")
+    for port in range(PORT, PORT + 100) if wanted is None else [wanted]:
+        try:
+            family = socket.getaddrinfo(host, port)[0][0]
+            with socket.socket(family) as probe:
+                if os.name == "posix":  # a port left a moment ago counts as free, as it does for the server
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+            return port
+        except socket.gaierror:
+            raise ConceptscapeError(f"There is no address {host}; use 127.0.0.1 or 0.0.0.0.") from None
+        except OSError as error:
+            reason = error.strerror
+    where = f"Port {wanted} of {host}" if wanted else f"No port from {PORT} to {PORT + 99} of {host}"
+    raise ConceptscapeError(f"{where} can be used ({reason}); choose another with --port.".replace("Port", "Port", 1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = options(arguments)
+    try:
+        port = free_port(chosen.host, chosen.port)
+        store = Store(chosen.db or default_path())
+        concept_engine = engine.load(chosen.space)
+        concept_engine.landscape  # noqa: B018 - so that a missing file is told here
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+    from app import page  # Gradio takes seconds to import, which a wrong option need not wait for
+
+    blocks = page.build(concept_engine, store)
+    _, local, public = blocks.launch(
+        server_name=chosen.host,
+        server_port=port,
+        share=chosen.share,
+        inbrowser=not chosen.no_browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        **page.look(),
+    )
+    print(f"Conceptscape is open at {public or local}. Press Ctrl+C to end.", flush=True)
+    blocks.block_thread()
+    store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+const dialog = find("dialog");
+const pasted = find("#pasted");
+const lang = find("#written-in");
+const LARGEST = 8e6; // bytes worth sending; the server says what is too long for a document
+let own = null; // the document on the page
+
+const act = (what, data) => {
+  dialog.close();
+  desk.act(trigger, what, data);
+};
+const item = ([head, more, onclick]) =>
+  make("li", {}, make("button", { type: "button", onclick }, make("strong", {}, head), make("span", {}, more)));
+
+const draw = () => {
+  const { documents = [], samples = [], languages = [], lang: usual } = props.value ?? {};
+  find(".documents").replaceChildren(
+    ...(documents.length
+      ? documents.map((one) => item([one.title, one.about, () => act("open", { id: one.id })]))
+      : [make("li", { class: "none" }, "Nothing yet. Texts that you open are kept here.")]));
+  find(".samples").replaceChildren(...samples.map((one) => item([one.title, one.about, () => act("sample", { file: one.file })])));
+  if (!lang.options.length && languages.length) {
+    lang.replaceChildren(...languages.map(([code, name]) => make("option", { value: code }, name)));
+    lang.value = usual;
+  }
+};
+
+const send = async (file) => {
+  if (!file) return;
+  const name = file.name;
+  if (file.size > LARGEST) return act("import", { name, size: file.size });
+  const url = await new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.readAsDataURL(file);
+  });
+  act("import", { name, base64: url.slice(url.indexOf(",") + 1), lang: lang.value });
+};
+
+find(".bring").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act("import", { text: pasted.value, lang: lang.value });
+});
+find("input[type=file]").addEventListener("change", (event) => {
+  send(event.target.files[0]);
+  event.target.value = "";
+});
+dialog.addEventListener("dragover", (event) => event.preventDefault());
+dialog.addEventListener("drop", (event) => {
+  event.preventDefault();
+  send(event.dataTransfer.files[0]);
+});
+find(".blank").addEventListener("click", () => act("new", { lang: lang.value }));
+find(".close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+
+desk.on("library", () => {
+  trigger("look", {});
+  dialog.showModal();
+});
+// A pasted text stays until it has become a document.
+desk.on("document", ({ document: id } = {}) => {
+  if (own && id !== own) pasted.value = "";
+  own = id;
+});
+watch("value", draw);

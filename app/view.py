@@ -1,0 +1,186 @@
+"""What the page shows of a session: plain JSON values, one function for each part of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from engine import ConceptNode, Document, Engine
+from engine.projection import FEWEST, Landscape
+from engine.store import Summary
+
+from .session import Session
+
+Json = dict[str, Any]
+
+# What the web calls the languages of the built-in space; others go by their three letters.
+WEB_LANGUAGES = {"eng": "en", "deu": "de", "fra": "fr", "spa": "es", "ita": "it", "por": "pt"}
+FAINT_POINTS = 1500  # reference sentences drawn on the map
+
+
+def bar(
+    session: Session, number: int, progress: tuple[str, int, int] | None = None, download: Json | None = None
+) -> Json:
+    """`number` is the act that this answers; `progress` is (what, done, total)."""
+    editor = session.editor
+    return {
+        "number": number,
+        "document": session.document.id,
+        "title": session.document.title,
+        "saved": session.saved,
+        "undo": editor.undo_label,
+        "redo": editor.redo_label,
+        "reading": session.reading,
+        "languages": languages(session.engine),
+        "progress": progress,
+        "conflict": session.conflict,
+        "download": download,
+    }
+
+
+def languages(engine: Engine) -> list[tuple[str, str, str]]:
+    """Each language's code, its name in itself, and in English."""
+    return [(code, language.own, language.english) for code, language in engine.space.languages.items()]
+
+
+def concept_list(session: Session, number: int, select: Sequence[str] | None = None) -> Json:
+    """The document as the list shows it; `select` are the ids to select, None to leave the selection."""
+    document, shown = session.document, session.sentences()
+    places = {node.id: i + 1 for i, node in enumerate(document.nodes)}
+    nodes: list[Json] = []
+    for node, words in zip(document.nodes, shown, strict=True):
+        decoded = session.reading is not None and node.lang != session.reading
+        tongue = session.engine.language(node.lang).english if node.lang != document.lang else ""
+        mark, origin = provenance(node, places)
+        nodes.append(
+            {
+                "id": node.id,
+                "text": words,
+                "own": node.text,
+                "html_lang": web_language(session.reading if decoded and session.reading else node.lang),
+                "decoded": decoded,
+                "tag": f"from {tongue}" if decoded and tongue else tongue,
+                "kind": node.provenance.kind,
+                "mark": mark,
+                "origin": origin,
+                "parents": [p for p in node.provenance.parents if p in places and p != node.id],
+                "paragraph": "\n" in node.after,
+            }
+        )
+    reading = None
+    if session.reading:
+        name = session.engine.language(session.reading).english
+        reading = {"name": name, "decoded": sum(node["decoded"] for node in nodes)}
+    return {"number": number, "document": document.id, "nodes": nodes, "select": select, "reading": reading}
+
+
+def web_language(code: str) -> str:
+    return WEB_LANGUAGES.get(code[:3], code[:3])
+
+
+def provenance(node: ConceptNode, places: Mapping[str, int]) -> tuple[str, str]:
+    """A few words and one sentence on where a node came from; parents go by their present number."""
+    origin = node.provenance
+    names = [str(places[p]) if p in places else "a deleted one" for p in origin.parents]
+    values = origin.parameters
+    before = f" It was: “{values['from']}”" if values.get("from") else ""
+    seed = f" (seed {origin.seed})" if origin.seed is not None else ""
+    if origin.operation == "interpolate" and len(names) == 2:
+        share = round(100 * float(values.get("t", 0.5)))
+        return f"between {names[0]} and {names[1]}", f"Lies {share} % of the way from {names[0]} to {names[1]}."
+    if origin.operation == "blend":
+        weights = [f"{n} × {float(w):.2g}" for n, w in zip(names, values.get("weights", []), strict=False)]
+        return f"blend of {' + '.join(names)}", f"Blended from {', '.join(weights)}."
+    if origin.operation == "arithmetic" and len(names) == 3:
+        return "{} − {} + {}".format(*names), "The meaning of {}, less that of {}, plus that of {}.".format(*names)
+    said = {
+        "import": ("", "Written by the author."),
+        "insert": ("", "Written here."),
+        "rewrite": ("rewritten", f"Rewritten here.{before}"),
+        "split": ("split", "One part of a longer sentence."),
+        "merge": ("merged", "Joined from several sentences."),
+        "alternative": ("other words", f"The same meaning in other words.{before}"),
+        "vary": ("varied", f"A variation{seed}.{before}"),
+        "place": ("from the map", "Decoded from a point of the map."),
+        "regenerate": ("regenerated", f"Said anew by the model from what stands before it{seed}.{before}"),
+        "continue": ("continued", f"Written by the model as a continuation{seed}."),
+        "translate": ("translated", f"Decoded into this language.{before}"),
+        "duplicate": ("copy", f"A copy of {names[0] if names else 'a sentence'}."),
+    }
+    return said.get(origin.operation, (origin.operation, f"Made by {origin.operation}."))
+
+
+def concept_map(session: Session) -> Json:
+    made = [node.provenance.kind not in ("written", "edited") for node in session.document.nodes]
+    return {
+        "document": session.document.id,
+        "frame": session.chart,
+        "enough": len(made) >= FEWEST,
+        "fitting": session.fitting,
+        "nodes": [
+            {"id": node.id, "x": round(float(x), 5), "y": round(float(y), 5), "made": own}
+            for node, (x, y), own in zip(session.document.nodes, session.places(), made, strict=True)
+        ],
+    }
+
+
+def landscape(land: Landscape) -> Json:
+    """What never changes about the map; the page asks for it once."""
+
+    def numbers(values: np.ndarray) -> Any:
+        return np.round(values.astype(float), 4).tolist()
+
+    chosen = np.random.default_rng(0).permutation(len(land.coordinates))[:FAINT_POINTS]
+    points = land.coordinates[chosen]
+    return {
+        "density": {axis: numbers(getattr(land.density, axis)) for axis in "xyz"},
+        "x": numbers(points[:, 0]),
+        "y": numbers(points[:, 1]),
+        "labels": [(float(label.x), float(label.y), label.text) for label in land.labels],
+    }
+
+
+def library(engine: Engine, documents: Sequence[Summary], samples: Sequence[Mapping[str, str]], lang: str) -> Json:
+    def own(code: str) -> str:
+        language = engine.space.languages.get(code)
+        return language.english if language else code
+
+    return {
+        "documents": [
+            {
+                "id": one.id,
+                "title": one.title,
+                "about": f"{own(one.lang)}, {count(one.sentences, 'sentence')}, {ago(one.updated)}",
+            }
+            for one in documents
+        ],
+        "samples": [
+            {"file": one["file"], "title": one["title"], "about": f"{own(one['lang'])}. {one['author']}"}
+            for one in samples
+        ],
+        "languages": languages(engine),
+        "lang": lang,
+    }
+
+
+def count(n: int, one: str) -> str:
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
+def ago(when: datetime) -> str:
+    seconds = (datetime.now(UTC) - when).total_seconds()
+    if seconds < 60:
+        return "just now"
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            return f"{count(int(seconds // length), unit)} ago"
+    return ""
+
+
+def file_name(document: Document, extension: str) -> str:
+    """The title as a file name that every system takes."""
+    kept = "".join(c if c.isalnum() or c in " -_" else " " for c in document.title)
+    return f"{'-'.join(kept.split())[:80].strip('-') or 'document'}.{extension}"

@@ -1,0 +1,368 @@
+"""The command line: each command is a thin function over the engine's method of the same name.
+
+Results go to standard output, one a line, as UTF-8. What goes wrong is one sentence on standard error and exit code 2;
+Ctrl-C ends with 130 and a closed pipe with 141, both quietly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from . import Search, evaluation, load, segmentation, text
+from .errors import ConceptscapeError, TextError, VectorError
+
+LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+TOGETHER = 256  # lines translated before they are printed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the system's own encoding is
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        args = parser().parse_args(argv)
+        args.run(args)
+        sys.stdout.flush()
+    except ConceptscapeError as error:
+        print(f"{args.prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody reads on, as in `| head`. What is left in the buffer must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # such as a full disk behind `>`
+        print(f"{args.prog}: The results can't be written ({error.strerror}).", file=sys.stderr)
+        return 2
+    return 0
+
+
+def segment(args: argparse.Namespace) -> None:
+    engine = load()
+    for sentence in engine.segment(read_text(args.file), args.lang):
+        emit(sentence)
+
+
+def encode(args: argparse.Namespace) -> None:
+    engine = load()
+    language = engine.language(args.lang)
+    if args.out != "-" and not Path(args.out).absolute().parent.is_dir():
+        raise ConceptscapeError(f"There is no folder {Path(args.out).parent} to write to; make it first.")
+    lines = split_lines(read_text(args.file))
+    for number, line in enumerate(lines, 1):
+        with at_line(number):
+            if not line.strip():
+                raise TextError("it is empty, and each line must become a vector; take empty lines out.")
+            text.check(line, language)
+    if not lines:
+        raise TextError("There is no text here; write at least one sentence.")
+    with progress("Encoding") as report:
+        vectors = engine.encode(lines, args.lang, report)
+    buffer = io.BytesIO()
+    np.save(buffer, vectors)
+    if args.out == "-":
+        sys.stdout.buffer.write(buffer.getvalue())
+        return
+    try:
+        Path(args.out).write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise ConceptscapeError(f"{args.out} can't be written ({error.strerror}); choose another file.") from error
+
+
+def decode(args: argparse.Namespace) -> None:
+    engine = load()
+    engine.language(args.lang)
+    vectors = read_vectors(args.file)
+    if args.seed is not None:
+        search = Search("sample", seed=args.seed, alternatives=args.alternatives)
+    elif args.beam or args.alternatives > 1:
+        search = Search("beam", beams=max(args.beam or 5, args.alternatives), alternatives=args.alternatives)
+    else:
+        search = Search()
+    if args.alternatives > 1:
+        for found in engine.alternatives(vectors, args.lang, search):
+            emit(*found)
+        return
+    with progress("Decoding") as report:
+        sentences = engine.decode(vectors, args.lang, search, report)
+    for sentence in sentences:
+        emit(sentence)
+
+
+def translate(args: argparse.Namespace) -> None:
+    engine = load()
+    language, _ = engine.language(args.source), engine.language(args.target)
+    lines = split_lines(read_text(args.file))
+    if not text.has_words("".join(lines)):
+        raise TextError("There are no words in this text; write at least one sentence.")
+    segmented = []
+    for number, line in enumerate(lines, 1):
+        with at_line(number):
+            if text.has_words(line):
+                text.check(line, language)
+            # A line without words has no pieces: it stays as it is.
+            segmented.append(segmentation.segment(line, args.source, engine.fits))
+    with progress("Translating") as report:
+        for start in range(0, len(segmented), TOGETHER):
+            batch = segmented[start : start + TOGETHER]
+            pieces = [piece.text for line in batch for piece in line.pieces]
+            vectors = engine.encode(pieces, args.source)
+            sentences = iter(engine.decode(vectors, args.target) if pieces else [])
+            translated = [line.before + "".join(next(sentences) + p.after for p in line.pieces) for line in batch]
+            report(start + len(batch), len(segmented))
+            for line in translated:
+                emit(line)
+
+
+def gradient(args: argparse.Namespace) -> None:
+    for sentence in load().gradient(args.a, args.b, args.steps, args.lang):
+        emit(sentence)
+
+
+def continue_(args: argparse.Namespace) -> None:
+    engine = load()
+    target = args.to or args.lang
+    engine.language(target)
+    with progress("Reading") as report:
+        document = engine.import_text(read_text(args.file), args.lang, progress=report)
+    with progress("Continuing") as report:
+        found = engine.continue_(document.vectors, args.sentences, target, args.seed, report)
+    for continuation in found:
+        emit(continuation.text)
+    if len(found) < args.sentences:
+        print(f"The model ends the document after {len(found)} of {args.sentences} sentences.", file=sys.stderr)
+
+
+def evaluate_space(args: argparse.Namespace) -> None:
+    data, name = read(args.file)
+    space = load().space
+    pairs = evaluation.read_pairs(data, name, space)
+    if args.limit:
+        pairs = evaluation.thin(pairs, args.limit)
+    with progress("Evaluating") as report:
+        result = evaluation.evaluate_space(space, pairs, args.gradients, args.seed, report)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else evaluation.table(result))
+
+
+def emit(*cells: str) -> None:
+    """One result a line, whatever line breaks and tabs it holds; several cells are parted by tabs."""
+    print(*(LINE_BREAKS.sub(" ", cell).replace("\t", " ") for cell in cells), sep="\t")
+
+
+def read(file: str) -> tuple[bytes, str]:
+    """The bytes of a file, or of standard input for `-`, and what to call it in messages."""
+    if file == "-":
+        return sys.stdin.buffer.read(), "Standard input"
+    try:
+        return Path(file).read_bytes(), file
+    except FileNotFoundError as error:
+        raise ConceptscapeError(f"There is no file {file}; check its name.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConceptscapeError(f"{file} can't be read ({reason}); choose another file.") from error
+
+
+def read_text(file: str) -> str:
+    return text.from_bytes(*read(file))
+
+
+def split_lines(body: str) -> list[str]:
+    """Lines as other programs count them: ended by a line feed alone, which the last line may lack."""
+    lines = body.removeprefix("\ufeff").split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def read_vectors(file: str) -> np.ndarray:
+    """Vectors from a .npy file; the space checks their shape and values. Raises VectorError for anything else."""
+    data, name = read(file)
+    try:
+        found = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy raises many kinds of errors for a damaged header
+        raise VectorError(f"{name} is not a .npy file of numbers; make one with `encode`.") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise VectorError(f"{name} is not a .npy file of numbers; make one with `encode`.")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the space refuses
+        return found.astype(np.float32)
+
+
+@contextmanager
+def at_line(number: int) -> Iterator[None]:
+    """Name the line in the errors of what is done with it."""
+    try:
+        yield
+    except ConceptscapeError as error:
+        message = str(error)
+        raise type(error)(f"Line {number}: {message[0].lower() + message[1:]}") from error
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress callback that writes to a terminal once the work has taken half a second, and nowhere else."""
+    start, shown = time.monotonic(), False
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and time.monotonic() - start > 0.5:
+            print(f"\r{doing}: {done} of {total}", end="\x1b[K", file=sys.stderr, flush=True)
+            shown = True
+
+    try:
+        yield report
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `lowest` to `highest`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,19}", value) or not lowest <= int(value) <= highest:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(
+        prog="python -m engine",
+        description="Text to concepts and back. Each command has --help with an example.",
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(
+        run: Callable[[argparse.Namespace], None],
+        name: str,
+        about: str,
+        example: str,
+        under: argparse._SubParsersAction = commands,
+    ) -> argparse.ArgumentParser:
+        made = under.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        made.set_defaults(run=run, prog=made.prog)
+        return made
+
+    def language(made: argparse.ArgumentParser, what: str, option: str = "--lang", dest: str = "lang") -> None:
+        made.add_argument(option, dest=dest, required=True, metavar="CODE", help=what)
+
+    seed = whole(0, 2**63 - 1)
+
+    made = command(
+        segment,
+        "segment",
+        "Cut a text into sentences, one a line; sentences too long for a concept are cut at clause borders.",
+        "python -m engine segment story.txt --lang eng_Latn",
+    )
+    made.add_argument("file", metavar="FILE", help="a UTF-8 text file, or - for standard input")
+    language(made, "the language of the text, such as eng_Latn")
+
+    made = command(
+        encode,
+        "encode",
+        "Turn sentences, one a line, into concepts: a .npy file of float32 [lines, dimensions].",
+        "python -m engine encode sentences.txt --lang deu_Latn --out v.npy",
+    )
+    made.add_argument("file", metavar="FILE", help="a UTF-8 text file without empty lines, or - for standard input")
+    language(made, "the language of the sentences, such as deu_Latn")
+    made.add_argument("--out", required=True, metavar="FILE.npy", help="where to write, or - for standard output")
+
+    made = command(
+        decode,
+        "decode",
+        "Turn concepts into sentences, one line for each concept; its alternatives stand on that line, best first, "
+        "parted by tabs.",
+        "python -m engine decode v.npy --lang fra_Latn --alternatives 3",
+    )
+    made.add_argument("file", metavar="FILE.npy", help="numbers [concepts, dimensions], or - for standard input")
+    language(made, "the language to write in, such as fra_Latn")
+    made.add_argument(
+        "--alternatives", type=whole(1, 64), default=1, metavar="N", help="up to N different sentences for each concept"
+    )
+    way = made.add_mutually_exclusive_group()
+    way.add_argument(
+        "--beam", type=whole(1, 64), metavar="N", help="search with N beams (else greedy; 5 for alternatives)"
+    )
+    way.add_argument("--seed", type=seed, metavar="N", help="sample; the same seed gives the same sentences")
+
+    made = command(
+        translate,
+        "translate",
+        "Translate a text, one line out for each line in; lines without words stay as they are.",
+        "python -m engine translate brief.txt --from deu_Latn --to eng_Latn",
+    )
+    made.add_argument("file", metavar="FILE", help="a UTF-8 text file, or - for standard input")
+    language(made, "the language of the text, such as deu_Latn", "--from", "source")
+    language(made, "the language to write in, such as eng_Latn", "--to", "target")
+
+    made = command(
+        gradient,
+        "gradient",
+        "Write sentences that lead from one sentence to another, both ends included.",
+        'python -m engine gradient "I went looking for adventure." "I never returned." --steps 7 --lang eng_Latn',
+    )
+    made.add_argument("a", metavar="FROM", help="the first sentence")
+    made.add_argument("b", metavar="TO", help="the last sentence")
+    made.add_argument("--steps", type=whole(2, 1000), default=7, metavar="N", help="how many sentences (7)")
+    language(made, "the language of both, such as eng_Latn")
+
+    made = command(
+        continue_,
+        "continue",
+        "Write the sentences that may come next; fewer where the model ends the document.",
+        "python -m engine continue story.txt --sentences 3 --lang eng_Latn --to fra_Latn --seed 0",
+    )
+    made.add_argument("file", metavar="FILE", help="a UTF-8 text file, or - for standard input")
+    made.add_argument("--sentences", type=whole(1, 1000), default=1, metavar="N", help="how many sentences (1)")
+    language(made, "the language of the text, such as eng_Latn")
+    made.add_argument("--to", metavar="CODE", help="the language to write in (that of the text)")
+    made.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed gives the same sentences (0)")
+
+    evaluate = commands.add_parser("evaluate", help="Measure how good a model is.", description="Measure a model.")
+    made = command(
+        evaluate_space,
+        "space",
+        "Measure the concept space on translated sentences: BLEU and chrF of the four directions (1>2: text 1, decoded "
+        "in language 2), how often the translation is the nearest concept, and whether gradients lead steadily to "
+        "their end.",
+        "python -m engine evaluate space pairs.tsv.gz --limit 50 --json",
+        evaluate.add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser),
+    )
+    made.add_argument(
+        "file",
+        metavar="PAIRS.tsv[.gz]",
+        help="lines of lang1, lang2, text1, text2 parted by tabs (eng or eng_Latn), or - for standard input",
+    )
+    made.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
+    made.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="at most N pairs of each pair of languages")
+    made.add_argument("--gradients", type=whole(0, 10**6), default=100, metavar="N", help="how many walks (100)")
+    made.add_argument("--seed", type=seed, default=0, metavar="N", help="which sentences the walks join (0)")
+    return top
