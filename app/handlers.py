@@ -386,7 +386,7 @@ class Handlers:
             session.stop_fit.set()
             return
         if frame == "landscape" or (session.own_map and session.chart != "document"):
-            session.use(frame)
+            session.chart = frame
             yield view.concept_map(session)
             return
         if session.fitting:
@@ -403,6 +403,8 @@ class Handlers:
                     if session.document.id == document.id:
                         session.keep_map(end.value, document.nodes)
                     break
+                if session.stop_fit.is_set():  # umap-learn can't be interrupted: leave it to end by itself, unheard
+                    raise Cancelled
                 yield view.concept_map(session)
         except Exception as error:
             tell(error)

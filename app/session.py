@@ -37,7 +37,8 @@ class Session:
         self.own_map: DocumentMap | None = None
         self.chart = "landscape"
         self.stop_fit.set()
-        self._places: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        # For each map, the vector and the point of each node that was placed there.
+        self._places: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {"landscape": {}, "document": {}}
 
     @property
     def document(self) -> Document:
@@ -97,21 +98,16 @@ class Session:
     def map(self) -> Landscape | DocumentMap:
         return self.own_map if self.chart == "document" and self.own_map else self.engine.landscape
 
-    def use(self, chart: str) -> None:
-        self.chart = chart
-        self._places = {}
-
     def keep_map(self, fitted: DocumentMap, nodes: tuple[ConceptNode, ...]) -> None:
         """Show the document on its own map, which was fitted to `nodes`."""
-        self.own_map = fitted
-        self.use("document")
-        for node, point in zip(nodes, fitted.coordinates, strict=True):
-            self._places[node.id] = (node.vector, point)
+        self.own_map, self.chart = fitted, "document"
+        pairs = zip(nodes, fitted.coordinates, strict=True)
+        self._places["document"] = {node.id: (node.vector, point) for node, point in pairs}
 
     def places(self) -> np.ndarray:
         """Where the document's concepts lie on the map in use, float32 [N, 2]; those placed once stay there."""
         nodes = self.document.nodes
-        known = self._places
+        known = self._places[self.chart]
         new = [n for n in nodes if n.id not in known or not np.array_equal(known[n.id][0], n.vector)]
         if new:
             points = self.map.project(np.stack([n.vector for n in new]))

@@ -52,17 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def segment(args: argparse.Namespace) -> None:
-    engine = load()
-    for sentence in engine.segment(read_text(args.file), args.lang):
+    body = read_text(args.file)
+    for sentence in load().segment(body, args.lang):
         emit(sentence)
 
 
 def encode(args: argparse.Namespace) -> None:
-    engine = load()
-    language = engine.language(args.lang)
     if args.out != "-" and not Path(args.out).absolute().parent.is_dir():
         raise ConceptscapeError(f"There is no folder {Path(args.out).parent} to write to; make it first.")
     lines = split_lines(read_text(args.file))
+    engine = load()
+    language = engine.language(args.lang)
     for number, line in enumerate(lines, 1):
         with at_line(number):
             if not line.strip():
@@ -84,9 +84,8 @@ def encode(args: argparse.Namespace) -> None:
 
 
 def decode(args: argparse.Namespace) -> None:
-    engine = load()
-    engine.language(args.lang)
     vectors = read_vectors(args.file)
+    engine = load()
     if args.seed is not None:
         search = Search("sample", seed=args.seed, alternatives=args.alternatives)
     elif args.beam or args.alternatives > 1:
@@ -104,9 +103,9 @@ def decode(args: argparse.Namespace) -> None:
 
 
 def translate(args: argparse.Namespace) -> None:
+    lines = split_lines(read_text(args.file))
     engine = load()
     language, _ = engine.language(args.source), engine.language(args.target)
-    lines = split_lines(read_text(args.file))
     if not text.has_words("".join(lines)):
         raise TextError("There are no words in this text; write at least one sentence.")
     segmented = []
@@ -116,16 +115,17 @@ def translate(args: argparse.Namespace) -> None:
                 text.check(line, language)
             # A line without words has no pieces: it stays as it is.
             segmented.append(segmentation.segment(line, args.source, engine.fits))
-    with progress("Translating") as report:
-        for start in range(0, len(segmented), TOGETHER):
-            batch = segmented[start : start + TOGETHER]
-            pieces = [piece.text for line in batch for piece in line.pieces]
+    done, total = 0, sum(len(cut.pieces) for cut in segmented)
+    for start in range(0, len(segmented), TOGETHER):
+        batch = segmented[start : start + TOGETHER]
+        pieces = [piece.text for cut in batch for piece in cut.pieces]
+        with progress("Translating", done, total) as report:
             vectors = engine.encode(pieces, args.source)
-            sentences = iter(engine.decode(vectors, args.target) if pieces else [])
-            translated = [line.before + "".join(next(sentences) + p.after for p in line.pieces) for line in batch]
-            report(start + len(batch), len(segmented))
-            for line in translated:
-                emit(line)
+            sentences = iter(engine.decode(vectors, args.target, progress=report) if pieces else [])
+        for cut in batch:
+            emit(cut.before + "".join(next(sentences) + piece.after for piece in cut.pieces))
+        sys.stdout.flush()
+        done += len(pieces)
 
 
 def gradient(args: argparse.Namespace) -> None:
@@ -134,11 +134,11 @@ def gradient(args: argparse.Namespace) -> None:
 
 
 def continue_(args: argparse.Namespace) -> None:
+    body, target = read_text(args.file), args.to or args.lang
     engine = load()
-    target = args.to or args.lang
     engine.language(target)
     with progress("Reading") as report:
-        document = engine.import_text(read_text(args.file), args.lang, progress=report)
+        document = engine.import_text(body, args.lang, progress=report)
     with progress("Continuing") as report:
         found = engine.continue_(document.vectors, args.sentences, target, args.seed, report)
     for continuation in found:
@@ -212,14 +212,17 @@ def at_line(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress callback that writes to a terminal once the work has taken half a second, and nowhere else."""
+def progress(doing: str, before: int = 0, all_of: int = 0) -> Iterator[Callable[[int, int], None]]:
+    """A progress callback that writes to a terminal once the work has taken half a second, and nowhere else.
+
+    Where the work is one part of more, `before` is what was done in front of it and `all_of` what there is in all.
+    """
     start, shown = time.monotonic(), False
 
     def report(done: int, total: int) -> None:
         nonlocal shown
         if sys.stderr.isatty() and time.monotonic() - start > 0.5:
-            print(f"\r{doing}: {done} of {total}", end="\x1b[K", file=sys.stderr, flush=True)
+            print(f"\r{doing}: {before + done} of {all_of or total}", end="\x1b[K", file=sys.stderr, flush=True)
             shown = True
 
     try:

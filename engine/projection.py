@@ -144,7 +144,7 @@ class DocumentMap:
         vectors = checked(vectors)
         if len(vectors) < FEWEST:
             raise VectorError(
-                f"A map of the document needs {FEWEST} concepts and it has {len(vectors)}; use the landscape until then."
+                f"A document map needs {FEWEST} concepts and there are {len(vectors)}; use the landscape until then."
             )
         report = progress or (lambda done, total: None)
         report(0, 3)

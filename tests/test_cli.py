@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +55,12 @@ def refused(result: tuple[int, str, str]) -> str:
 
 
 def test_segments(run, tmp_path: Path) -> None:
-    story = "\ufeffThe boat was late. Dr. Amari waited\non the old wooden pier for it!\r\n\r\n* * *\r\nNobody came."
+    story = (
+        "\ufeffThe boat was late. Dr. Amari waited for an hour\non the old wooden pier!\r\n\r\n* * *\r\nNobody came."
+    )
     path = tmp_path / "story.txt"
     path.write_bytes(story.encode())
-    wanted = "The boat was late.\nDr. Amari waited on the old wooden pier for it!\nNobody came.\n"
+    wanted = "The boat was late.\nDr. Amari waited for an hour on the old wooden pier!\nNobody came.\n"
     assert run("segment", path, "--lang", "eng_Latn") == (0, wanted, "")
     assert run("segment", "-", "--lang", "eng_Latn", stdin=story.encode()) == (0, wanted, "")
 
@@ -316,6 +317,11 @@ def test_progress_is_for_terminals_and_long_work(
         error = capsys.readouterr().err
         assert ("Decoding: 2 of 9" in error) == terminal
         assert "1 of 9" not in error
+    now[0] = 0.0
+    with cli.progress("Translating", 20, 50) as report:
+        now[0] = 0.6
+        report(5, 10)
+    assert "Translating: 25 of 50" in capsys.readouterr().err
 
 
 def start(*args: str, **options) -> subprocess.Popen[bytes]:
@@ -360,10 +366,10 @@ def test_a_closed_pipe_and_ctrl_c_end_quietly() -> None:
         headless.stdin.write("Größe zählt. ".encode() * 20_000)
         headless.stdin.close()
         assert headless.stderr.read() == b""
-        assert headless.wait() == 141
+        assert headless.wait(60) == 141
     with start("segment", "-", "--lang", "deu_Latn") as waiting:
-        assert waiting.stderr
-        time.sleep(4)  # it has loaded and waits for its input
+        assert waiting.stdin
+        waiting.stdin.write(b"More than a pipe holds. " * 20_000)  # returns once the command has begun to read
         waiting.send_signal(signal.SIGINT)
-        assert waiting.stderr.read() == b""
-        assert waiting.wait() == 130
+        assert waiting.communicate(timeout=60) == (b"", b"")
+        assert waiting.returncode == 130

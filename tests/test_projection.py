@@ -17,67 +17,71 @@ from engine.spaces.builtin import BuiltinSpace
 
 NORM = np.sqrt(512)
 
-ENGLISH = """The sun rose over the quiet village.
-An old fisherman pushed his boat into the water.
-The sea was calm and the nets were empty.
-His grandson waved to him from the beach.
-Far out, dark clouds gathered over the waves.
-The wind began to blow harder and harder.
-A storm broke the mast of the little boat.
-The boy ran to the lighthouse to ask for help.
-The keeper lit the great lamp at once.
-All night the light turned over the black water.
-Can you see him anywhere?
-Nobody slept in the village that night.
-The women cooked soup for the men on the shore.
-In the morning the sea was smooth again.
-The fisherman rowed home, tired but alive.
-They ate warm bread and laughed together.
-I would like a cup of coffee, please.
-How much does this book cost?
-My sister works in a hospital.
-We are learning to play the piano.
-The train to Berlin leaves at eight o'clock.
-Please close the window, it is cold.
-Do you speak Portuguese?
-She bought a red dress for the wedding.
-The teacher explained the problem once more.
-He has never eaten such good cheese.
-The cat is sleeping on the sofa.
-Wolves were heard howling in the forest.
-The king promised gold to whoever found his daughter.
-It will probably rain tomorrow.""".split("\n")
+ENGLISH = [
+    "The sun rose over the quiet village.",
+    "An old fisherman pushed his boat into the water.",
+    "The sea was calm and the nets were empty.",
+    "His grandson waved to him from the beach.",
+    "Far out, dark clouds gathered over the waves.",
+    "The wind began to blow harder and harder.",
+    "A storm broke the mast of the little boat.",
+    "The boy ran to the lighthouse to ask for help.",
+    "The keeper lit the great lamp at once.",
+    "All night the light turned over the black water.",
+    "Can you see him anywhere?",
+    "Nobody slept in the village that night.",
+    "The women cooked soup for the men on the shore.",
+    "In the morning the sea was smooth again.",
+    "The fisherman rowed home, tired but alive.",
+    "They ate warm bread and laughed together.",
+    "I would like a cup of coffee, please.",
+    "How much does this book cost?",
+    "My sister works in a hospital.",
+    "We are learning to play the piano.",
+    "The train to Berlin leaves at eight o'clock.",
+    "Please close the window, it is cold.",
+    "Do you speak Portuguese?",
+    "She bought a red dress for the wedding.",
+    "The teacher explained the problem once more.",
+    "He has never eaten such good cheese.",
+    "The cat is sleeping on the sofa.",
+    "Wolves were heard howling in the forest.",
+    "The king promised gold to whoever found his daughter.",
+    "It will probably rain tomorrow.",
+]
 
-GERMAN = """Die Sonne ging über dem stillen Dorf auf.
-Ein alter Fischer schob sein Boot ins Wasser.
-Das Meer war ruhig und die Netze waren leer.
-Sein Enkel winkte ihm vom Strand zu.
-Weit draußen sammelten sich dunkle Wolken über den Wellen.
-Der Wind wehte immer stärker.
-Ein Sturm zerbrach den Mast des kleinen Bootes.
-Der Junge rannte zum Leuchtturm, um Hilfe zu holen.
-Der Wärter zündete sofort die große Lampe an.
-Die ganze Nacht drehte sich das Licht über dem schwarzen Wasser.
-Kannst du ihn irgendwo sehen?
-Niemand schlief in jener Nacht im Dorf.
-Die Frauen kochten Suppe für die Männer am Ufer.
-Am Morgen war das Meer wieder glatt.
-Der Fischer ruderte nach Hause, müde, aber lebendig.
-Sie aßen warmes Brot und lachten zusammen.
-Ich hätte gern eine Tasse Kaffee, bitte.
-Wie viel kostet dieses Buch?
-Meine Schwester arbeitet in einem Krankenhaus.
-Wir lernen Klavier spielen.
-Der Zug nach Berlin fährt um acht Uhr ab.
-Bitte schließ das Fenster, es ist kalt.
-Sprechen Sie Portugiesisch?
-Sie hat für die Hochzeit ein rotes Kleid gekauft.
-Der Lehrer erklärte die Aufgabe noch einmal.
-Er hat noch nie so guten Käse gegessen.
-Die Katze schläft auf dem Sofa.
-Im Wald hörte man Wölfe heulen.
-Der König versprach dem Gold, der seine Tochter fände.
-Morgen wird es wahrscheinlich regnen.""".split("\n")
+GERMAN = [
+    "Die Sonne ging über dem stillen Dorf auf.",
+    "Ein alter Fischer schob sein Boot ins Wasser.",
+    "Das Meer war ruhig und die Netze waren leer.",
+    "Sein Enkel winkte ihm vom Strand zu.",
+    "Weit draußen sammelten sich dunkle Wolken über den Wellen.",
+    "Der Wind wehte immer stärker.",
+    "Ein Sturm zerbrach den Mast des kleinen Bootes.",
+    "Der Junge rannte zum Leuchtturm, um Hilfe zu holen.",
+    "Der Wärter zündete sofort die große Lampe an.",
+    "Die ganze Nacht drehte sich das Licht über dem schwarzen Wasser.",
+    "Kannst du ihn irgendwo sehen?",
+    "Niemand schlief in jener Nacht im Dorf.",
+    "Die Frauen kochten Suppe für die Männer am Ufer.",
+    "Am Morgen war das Meer wieder glatt.",
+    "Der Fischer ruderte nach Hause, müde, aber lebendig.",
+    "Sie aßen warmes Brot und lachten zusammen.",
+    "Ich hätte gern eine Tasse Kaffee, bitte.",
+    "Wie viel kostet dieses Buch?",
+    "Meine Schwester arbeitet in einem Krankenhaus.",
+    "Wir lernen Klavier spielen.",
+    "Der Zug nach Berlin fährt um acht Uhr ab.",
+    "Bitte schließ das Fenster, es ist kalt.",
+    "Sprechen Sie Portugiesisch?",
+    "Sie hat für die Hochzeit ein rotes Kleid gekauft.",
+    "Der Lehrer erklärte die Aufgabe noch einmal.",
+    "Er hat noch nie so guten Käse gegessen.",
+    "Die Katze schläft auf dem Sofa.",
+    "Im Wald hörte man Wölfe heulen.",
+    "Der König versprach dem Gold, der seine Tochter fände.",
+    "Morgen wird es wahrscheinlich regnen.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +242,12 @@ def test_a_landscape_of_other_weights_is_refused(tmp_path):
 
 def test_a_damaged_landscape_is_refused(tmp_path):
     whole = LANDSCAPE.read_bytes()
-    for name, content in {"half": whole[: len(whole) // 2], "start": whole[:5], "empty": b"", "text": b"a map" * 99}.items():
+    for name, content in {
+        "half": whole[: len(whole) // 2],
+        "start": whole[:5],
+        "empty": b"",
+        "text": b"a map" * 99,
+    }.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=name):

@@ -15,14 +15,16 @@ def read(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def component(name: str, functions: list[Callable[..., Any]] | None = None, head: str | None = None) -> gr.HTML:
+def component(
+    name: str, value: Any = None, functions: list[Callable[..., Any]] | None = None, head: str | None = None
+) -> gr.HTML:
     """The part of the page made by `name`.html, .css and .js; its id on the page is `name` with dashes.
 
     A part tells the server `act` (change the document), `look` (what would be?), `chart` (switch the map) and `stop`.
     The markup holds no values, so Gradio renders it once; the script draws every new value into it, text as text.
     """
     return gr.HTML(
-        value={},
+        value=value or {},
         html_template=read(f"{name}.html"),
         css_template=read(f"{name}.css"),
         js_on_load=read("desk.js") + read(f"{name}.js"),

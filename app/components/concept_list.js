@@ -36,12 +36,23 @@ const row = (node, i) => {
   return item;
 };
 
+// A row that says the same as before is the same element: long documents are drawn as quickly as short ones.
+let drawn = new Map(); // id -> [what the row was made from, the row]
+const rows = (nodes) => {
+  drawn = new Map(nodes.map((node, i) => {
+    const made = JSON.stringify([i, node]);
+    const [before, item] = drawn.get(node.id) ?? [];
+    return [node.id, [made, made === before ? item : row(node, i)]];
+  }));
+  list.replaceChildren(...[...drawn.values()].map(([, item]) => item));
+};
+
 const draw = () => {
   const { nodes = [], select, reading, number = 0 } = props.value ?? {};
   if (number < desk.asked) return;
   const first = !desk.nodes.length;
   desk.nodes = nodes;
-  list.replaceChildren(...nodes.map(row));
+  rows(nodes);
   list.hidden = !nodes.length;
   find(".empty").hidden = !!nodes.length;
   find(".reading").hidden = !reading;
@@ -71,7 +82,8 @@ desk.on("selection", (ids) => {
   const chosen = new Set(ids);
   if (!chosen.has(active)) activate(ids[ids.length - 1] ?? null);
   for (const item of list.children) {
-    item.setAttribute("aria-selected", String(chosen.has(item.dataset.id)));
+    const on = String(chosen.has(item.dataset.id));
+    if (item.getAttribute("aria-selected") !== on) item.setAttribute("aria-selected", on);
     item.classList.toggle("active", item.dataset.id === active && chosen.size > 0);
   }
   const last = Math.max(-1, ...desk.inOrder().map(desk.index));
@@ -136,7 +148,7 @@ const move = (ids, index) => {
   const back = desk.nodes.slice(index).filter((node) => !ids.includes(node.id));
   const breaks = desk.nodes.map((node) => node.paragraph); // breaks belong to places
   desk.nodes = [...front, ...moved, ...back].map((node, i) => ({ ...node, paragraph: breaks[i] }));
-  list.replaceChildren(...desk.nodes.map(row));
+  rows(desk.nodes);
   desk.select(desk.selection);
 };
 

@@ -3,6 +3,7 @@ const ghost = find(".ghost");
 const tip = find(".tip");
 const NUMBERED = 80; // longer paths show numbers only where selected
 const BENT = 150; // longer paths are drawn straight
+const POINTED = 400; // longer paths have no arrows
 const NEAR = 15; // pixels around a node that count as the node
 
 let land = null; // the landscape, asked for once
@@ -35,17 +36,29 @@ const background = () => {
     showscale: false, hoverinfo: "skip", autocontour: false,
     contours: { start: 0.06, end: 0.9, size: 0.105, coloring: "fill" },
     line: { width: 0.6, color: color("--contour"), smoothing: 1.2 },
-    colorscale: [[0, color("--land")], [0.08, color("--land")], [1, color("--land-high")]],
-  };
-  const references = {
-    type: "scatter", mode: "markers", x: land.x, y: land.y, hoverinfo: "skip",
-    marker: { size: 2, color: color("--reference"), line: { width: 0 } },
+    // The ground lies on the canvas below; each height adds a little to the tint of the one under it.
+    colorscale: [[0, "rgba(0,0,0,0)"], [0.06, "rgba(0,0,0,0)"], [0.061, color("--height")], [1, color("--height")]],
   };
   const labels = {
     type: "scatter", mode: "text", x: land.labels.map((l) => l[0]), y: land.labels.map((l) => l[1]), hoverinfo: "skip",
     text: land.labels.map((l) => plain(l[2])), textfont: { size: desk.narrow() ? 9.5 : 11, color: color("--region"), family: color("--sans") },
   };
-  return [contour, references, labels];
+  return [contour, labels];
+};
+// The reference sentences, as faint dots: thousands of them cost nothing on a canvas.
+const sow = () => {
+  const canvas = find(".ground");
+  const scale = window.devicePixelRatio;
+  [canvas.width, canvas.height] = [plot.clientWidth * scale, plot.clientHeight * scale];
+  if (view().frame !== "landscape" || !land) return;
+  const brush = canvas.getContext("2d");
+  brush.scale(scale, scale);
+  brush.fillStyle = color("--reference");
+  const toPixels = projector();
+  land.x.forEach((x, i) => {
+    const [left, top] = toPixels([x, land.y[i]]);
+    brush.fillRect(left - 0.8, top - 0.8, 1.6, 1.6);
+  });
 };
 // Plotly reads some markup in labels.
 const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -59,48 +72,41 @@ const path = () => {
     const [p, q] = [points[i - 1], points[i]];
     const way = steps > 1 ? bend(p, q, steps) : [p, q];
     line.push(...way);
+    if (points.length > POINTED) continue;
     const middle = steps > 1 ? way[steps / 2] : [(p[0] + q[0]) / 2, (p[1] + q[1]) / 2];
     arrows.x.push(middle[0]);
     arrows.y.push(middle[1]);
     arrows.angle.push((Math.atan2(q[0] - p[0], q[1] - p[1]) * 180) / Math.PI);
   }
   const many = points.length > NUMBERED;
+  const crowded = points.length > POINTED;
   const made = nodes().map((node) => node.made);
   const node = {
-    type: "scatter", mode: "markers+text", hoverinfo: "none", textposition: "middle center",
+    type: "scatter", mode: many ? "markers" : "markers+text", hoverinfo: "none", textposition: "middle center",
     textfont: { family: color("--sans"), size: size() < 20 ? 9.5 : 10.5 },
     selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 1 } },
   };
   return [
     {
       type: "scatter", mode: "lines", x: line.map((p) => p[0]), y: line.map((p) => p[1]), hoverinfo: "skip",
-      line: { width: many ? 1.1 : 1.7, color: color("--accent") }, opacity: many ? 0.45 : 0.62,
+      line: { width: many ? 1 : 1.7, color: color("--accent") }, opacity: crowded ? 0.22 : many ? 0.45 : 0.62,
     },
     {
       type: "scatter", mode: "markers", ...{ x: arrows.x, y: arrows.y }, hoverinfo: "skip",
       marker: { symbol: "arrow", size: many ? 5 : 8, angle: arrows.angle, color: color("--accent"), line: { width: 0 } }, opacity: many ? 0.5 : 0.8,
     },
     {
-      ...node, x: points.map((p) => p[0]), y: points.map((p) => p[1]), text: points.map((_, i) => (many ? "" : String(i + 1))),
+      ...node, x: points.map((p) => p[0]), y: points.map((p) => p[1]), text: many ? [] : points.map((_, i) => String(i + 1)),
       textfont: { ...node.textfont, color: made.map((own) => color(own ? "--accent" : "--on-accent")) },
       marker: {
         size: size(), color: made.map((own) => color(own ? "--paper" : "--accent")),
-        line: { width: 1.5, color: made.map((own) => color(own ? "--accent" : "--paper")) },
+        line: { width: crowded ? 0.5 : 1.5, color: made.map((own) => color(own ? "--accent" : "--paper")) },
       },
-    },
-    {
-      ...node, ...chosen(), textfont: { ...node.textfont, color: color("--on-accent") },
-      marker: { size: Math.max(size(), 17) + 3, color: color("--accent"), line: { width: 9, color: color("--halo") } },
     },
   ];
 };
 
-const size = () => (nodes().length > NUMBERED ? 9 : nodes().length > 30 || desk.narrow() ? 17 : 20);
-// The selected nodes, drawn once more on top of all others.
-const chosen = () => {
-  const found = desk.selection.map((id) => nodes()[places.get(id)]).filter(Boolean);
-  return { x: found.map((n) => n.x), y: found.map((n) => n.y), text: found.map((n) => String(places.get(n.id) + 1)) };
-};
+const size = () => (nodes().length > POINTED ? 6 : nodes().length > NUMBERED ? 9 : nodes().length > 30 || desk.narrow() ? 17 : 20);
 
 // Drawing
 
@@ -136,15 +142,11 @@ const draw = () => {
   if (!ready) bind();
   ready = true;
   tip.hidden = true;
-  placeGhost();
+  mark();
+  if (!fresh) glide();
+  follow();
   controls();
   plot.setAttribute("aria-label", `Map of meaning with ${desk.plural(nodes().length, "sentence")}; the list says the same in words`);
-};
-
-const restyle = () => {
-  if (!ready) return;
-  const { x, y, text } = chosen();
-  Plotly.restyle(plot, { x: [x], y: [y], text: [text] }, [plot.data.length - 1]);
 };
 
 const controls = () => {
@@ -161,10 +163,11 @@ const controls = () => {
 
 // Places and pixels. The plot has no margins, so its ranges are those of the whole part.
 
-const toPixels = ([x, y]) => {
+const projector = () => {
   const { xaxis, yaxis } = plot._fullLayout;
   const [w, h] = [plot.clientWidth, plot.clientHeight];
-  return [((x - xaxis.range[0]) / (xaxis.range[1] - xaxis.range[0])) * w, h - ((y - yaxis.range[0]) / (yaxis.range[1] - yaxis.range[0])) * h];
+  const [[x0, x1], [y0, y1]] = [xaxis.range, yaxis.range];
+  return ([x, y]) => [((x - x0) / (x1 - x0)) * w, h - ((y - y0) / (y1 - y0)) * h];
 };
 const toPoint = ([left, top]) => {
   const { xaxis, yaxis } = plot._fullLayout;
@@ -174,6 +177,7 @@ const toPoint = ([left, top]) => {
 const nearest = ([left, top]) => {
   let best = null;
   let least = NEAR;
+  const toPixels = projector();
   for (const node of nodes()) {
     const [x, y] = toPixels([node.x, node.y]);
     const distance = Math.hypot(x - left, y - top);
@@ -182,22 +186,46 @@ const nearest = ([left, top]) => {
   return best;
 };
 
-const placeGhost = () => {
+// What lies over the plot: the selected nodes, and the point that is only being looked at. They change with every
+// key and every step of a slider, faster than Plotly draws.
+const mark = () => {
+  const layer = find(".marks");
+  const old = new Map([...layer.children].map((one) => [one.dataset.id, one]));
+  const found = desk.selection.filter((id) => places.has(id));
+  layer.replaceChildren(...found.map((id) => old.get(id) ?? make("span", { class: "chosen", "data-id": id })));
+  for (const one of layer.children) one.textContent = String(places.get(one.dataset.id) + 1);
+};
+const put = (mark, [left, top]) => (mark.style.transform = `translate(${left}px, ${top}px)`);
+const overlay = () => {
+  if (!ready) return;
+  const toPixels = projector();
+  for (const one of find(".marks").children) {
+    const node = nodes()[places.get(one.dataset.id)];
+    if (node) put(one, toPixels([node.x, node.y]));
+  }
   ghost.hidden = !ghostPoint || ghostPoint.frame !== view().frame;
-  if (ghost.hidden || !ready) return;
-  const [left, top] = toPixels(ghostPoint.at);
-  ghost.style.left = `${left}px`;
-  ghost.style.top = `${top}px`;
-  ghost.classList.toggle("waiting", !!ghostPoint.waiting);
+  if (!ghost.hidden) put(ghost, toPixels(ghostPoint.at));
+  ghost.classList.toggle("waiting", !!ghostPoint?.waiting);
+};
+// Selected nodes go to a new place visibly.
+const glide = () => {
+  find(".marks").classList.add("gliding");
+  clearTimeout(glide.end);
+  glide.end = setTimeout(() => find(".marks").classList.remove("gliding"), 450);
+};
+const follow = () => {
+  overlay();
+  sow();
+  tip.hidden = true;
 };
 desk.on("ghost", (point) => {
   ghostPoint = point && { ...point, frame: view().frame };
-  placeGhost();
+  overlay();
 });
 
 const hint = (node) => {
   if (!node) return (tip.hidden = true);
-  const [left, top] = toPixels([node.x, node.y]);
+  const [left, top] = projector()([node.x, node.y]);
   const own = desk.node(node.id);
   if (!own) return (tip.hidden = true);
   tip.replaceChildren(make("span", { class: "count" }, String((places.get(node.id) ?? 0) + 1)), own.text.length > 240 ? `${own.text.slice(0, 240)}…` : own.text);
@@ -219,6 +247,7 @@ const look = (x, y) => Plotly.relayout(plot, { "xaxis.range": x, "yaxis.range": 
 const reach = (ids) => {
   const inside = ([left, top]) => left > 0 && top > 0 && left < plot.clientWidth && top < plot.clientHeight;
   const all = nodes().filter((node) => ids.includes(node.id));
+  const toPixels = projector();
   if (!all.length || all.some((node) => inside(toPixels([node.x, node.y])))) return;
   const { xaxis, yaxis } = plot._fullLayout;
   const around = ([a, b], at) => [at - (b - a) / 2, at + (b - a) / 2];
@@ -226,12 +255,12 @@ const reach = (ids) => {
 };
 
 const bind = () => {
-  plot.on("plotly_relayouting", () => (placeGhost(), (tip.hidden = true)));
-  plot.on("plotly_relayout", placeGhost);
+  plot.on("plotly_relayouting", () => (find(".marks").classList.remove("gliding"), follow()));
+  plot.on("plotly_relayout", follow);
   plot.on("plotly_selected", (event) => {
     if (!event) return;
-    const all = plot.data.length - 2; // the trace of all nodes; the last holds the selected
-    const found = event.points.filter((point) => point.curveNumber === all).map((point) => nodes()[point.pointIndex].id);
+    const last = plot.data.length - 1; // the nodes
+    const found = event.points.filter((point) => point.curveNumber === last).map((point) => nodes()[point.pointIndex].id);
     drawLasso(false);
     Plotly.restyle(plot, { selectedpoints: [null] }, plot.data.map((_, i) => i).filter((i) => plot.data[i].type === "scatter"));
     Plotly.relayout(plot, { selections: [] });
@@ -257,7 +286,7 @@ const bind = () => {
   plot.addEventListener("pointermove", (event) => event.buttons || hint(nearest(at(event))));
   plot.addEventListener("pointerleave", () => hint(null));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  new ResizeObserver(placeGhost).observe(plot);
+  new ResizeObserver(follow).observe(plot);
 };
 
 const click = (here, event) => {
@@ -289,7 +318,8 @@ for (const button of element.querySelectorAll(".frames button")) {
 find(".cancel").addEventListener("click", () => trigger("chart", { frame: "stop" }));
 
 desk.on("selection", (ids) => {
-  restyle();
+  mark();
+  overlay();
   if (ready) reach(ids);
 });
 watch("value", draw);

@@ -42,7 +42,10 @@ const desk = (window.conceptscape ??= (() => {
     index: (id) => desk.nodes.findIndex((node) => node.id === id),
     node: (id) => desk.nodes.find((node) => node.id === id),
     // Selected ids in document order.
-    inOrder: () => desk.nodes.filter((node) => desk.selection.includes(node.id)).map((node) => node.id),
+    inOrder: () => {
+      const chosen = new Set(desk.selection);
+      return desk.nodes.filter((node) => chosen.has(node.id)).map((node) => node.id);
+    },
 
     select(ids) {
       const known = new Set(desk.nodes.map((node) => node.id));

@@ -63,3 +63,4 @@ desk.on("document", ({ document: id } = {}) => {
   own = id;
 });
 watch("value", draw);
+draw();

@@ -1,8 +1,8 @@
 """Concept models: what comes next in a document, as a concept.
 
-    model = load_lcm("base", space)
-    model.predict(vectors)                      # Prediction(concept, end)
-    generate(model, vectors, 5, seed=1, temperature=0.3)
+model = load_lcm("base", space)
+model.predict(vectors)                      # Prediction(concept, end)
+generate(model, vectors, 5, seed=1, temperature=0.3)
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ class Stack(nn.Module):
         mask = None
         if length > 1:
             mask = torch.full((length, start + length), -1e9, device=x.device).triu(start + 1)
+        x = x.float()  # the stream that blocks add to stays exact where autocast makes their products bfloat16
         for index, block in enumerate(self.blocks):
             x = block(x, turn, mask, cache, index)
         if cache is not None:

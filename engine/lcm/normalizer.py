@@ -18,12 +18,12 @@ class Normalizer(nn.Module):
     """
 
     centre: Tensor
-    scale: Tensor
+    deviation: Tensor
 
     def __init__(self, concept: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(concept))
-        self.register_buffer("scale", torch.ones(concept))
+        self.register_buffer("deviation", torch.ones(concept))
 
     def fit(self, concepts: np.ndarray) -> None:
         """Take centre and scale from concepts [N, D]; a component that never varies keeps the scale 1."""
@@ -31,12 +31,12 @@ class Normalizer(nn.Module):
         scale = (high - low) / NORMAL_IQR
         scale[scale < 1e-6] = 1.0
         self.centre.copy_(torch.from_numpy(centre.astype(np.float32)))
-        self.scale.copy_(torch.from_numpy(scale.astype(np.float32)))
+        self.deviation.copy_(torch.from_numpy(scale.astype(np.float32)))
 
     def normalize(self, concepts: Tensor) -> Tensor:
         """Concepts [..., D] as the model sees them, [..., D]."""
-        return (concepts - self.centre) / self.scale
+        return (concepts - self.centre) / self.deviation
 
     def denormalize(self, values: Tensor) -> Tensor:
         """The inverse of `normalize`."""
-        return values * self.scale + self.centre
+        return values * self.deviation + self.centre

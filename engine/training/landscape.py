@@ -8,6 +8,7 @@ neighbours to look up, places a concept in well under a millisecond, and never m
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -41,36 +42,36 @@ class Recipe:
     """Every number of a run."""
 
     references: int = 1200  # sentences per language that UMAP is fitted on
-    others: int = 800  # more per language, placed by UMAP's transform for the network to learn
+    others: int = 1600  # more per language, placed by UMAP's transform for the network to learn
     unseen: int = 250  # and more, that only the measurement sees
+    english: int = 4000  # English sentences that give the regions their names
     stories: float = 0.35  # share of story sentences, where a language has so many
     neighbours: int = 15
     distance: float = 0.1  # UMAP's min_dist: how tightly points may lie together
     mixtures: int = 12_000  # noisy references and points between two of them, placed by UMAP's transform
     noise: float = 0.5  # largest standard deviation of the noise on a concept (its own is 1)
-    epochs: int = 40
-    batch: int = 256
+    epochs: int = 30
+    batch: int = 512
     rate: float = 1e-3
     regions: int = 24
     grid: int = 96  # cells of the density along one side
     seed: int = 0
 
 
-# Words that name no region, beyond scikit-learn's stop words.
-PLAIN_WORDS = frozenset(
-    "said say says saying did does doing done don didn doesn isn wasn couldn wouldn won ll ve re aren hasn haven shouldn"
-    " let lets got get gets getting going goes went gone come came comes coming make makes made making take took takes"
-    " want wants wanted know knows knew known think thinks thought like likes liked really just thing things one ones"
-    " day time way lot lots something anything nothing everything someone somebody anyone everyone put need needs needed"
-    " decided started began tried try trying keep kept use used look looked looks looking saw see seen seeing felt feel"
-    " good new old big little great best better able quite yes okay oh maybe soon right long left kind tell told asked ask"
-    " replied answered unfortunately yesterday today tomorrow named called ago far away gave give given yet sure true bit"
-    " turn turned ready wish found happened having".split()
+DETERMINERS = frozenset(
+    ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "these", "some", "any", "no", "two", "three"]
 )
 
+# Nouns that stand everywhere and name no region, beyond scikit-learn's stop words.
+PLAIN_WORDS = """
+ thing things way ways lot lots day days time times kind sort bit one ones end side side part parts place right left
+ good new old big little great best better first second third last next same other others own few only very more most
+ many small long whole different certain special important word words name names people person man men woman women
+"""
 
-def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], list[Sentence], list[Sentence]]:
-    """References, others and unseen sentences: no two the same, every language alike, seeded."""
+
+def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], ...]:
+    """References, others, unseen and English sentences: no two the same, every language alike, seeded."""
     rng = random.Random(recipe.seed)
     everyday: dict[str, list[str]] = {lang: [] for lang in CODES}
     told: dict[str, list[str]] = {lang: [] for lang in CODES}
@@ -78,9 +79,9 @@ def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], list[Sentence]
         everyday[lang].append(text)
     for story in corpus.stories(folder):
         told[story.lang].extend(story.sentences)
-    sizes = (recipe.references, recipe.others, recipe.unseen)
-    parts: tuple[list[Sentence], ...] = ([], [], [])
+    parts: tuple[list[Sentence], ...] = ([], [], [], [])
     for lang in CODES:
+        sizes = (recipe.references, recipe.others, recipe.unseen, recipe.english if lang == "eng" else 0)
         need = sum(sizes)
         stories = picked(told[lang], int(need * recipe.stories), rng)
         chosen = stories + picked(everyday[lang], need - len(stories), rng)
@@ -90,7 +91,7 @@ def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], list[Sentence]
         for part, size in zip(parts, sizes, strict=True):
             part.extend((lang, text) for text in chosen[:size])
             del chosen[:size]
-    return parts[0], parts[1], parts[2]
+    return parts
 
 
 def picked(texts: list[str], n: int, rng: random.Random) -> list[str]:
@@ -165,6 +166,8 @@ def mixtures(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
 def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
     """Fit the network to UMAP's points [N, 2] of concepts [N, D], with fresh noise in every batch."""
     torch.manual_seed(recipe.seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products this small lose four fifths of their time to a second thread
     network = Placement(vectors.shape[1])
     x, y = torch.from_numpy(vectors), torch.from_numpy(points)
     steps = recipe.epochs * -(-len(x) // recipe.batch)
@@ -179,6 +182,7 @@ def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
             loss.backward()
             optimizer.step()
             schedule.step()
+    torch.set_num_threads(threads)
     return network.eval()
 
 
@@ -230,46 +234,54 @@ def words(text: str) -> list[str]:
     return re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
 
 
-def names(texts: Iterable[str]) -> set[str]:
-    """Words that stand inside sentences with a capital more often than without: people, places, nationalities."""
-    capital: Counter[str] = Counter()
-    small: Counter[str] = Counter()
-    for text in texts:
-        for word in words(text)[1:]:
-            (capital if word[0].isupper() else small)[word.lower()] += 1
-    return {word for word, n in capital.items() if n > small[word]}
+def nouns(texts: Iterable[str]) -> set[str]:
+    """Words that often follow a determiner and are mostly written small: things, rather than deeds or people's names.
 
-
-def regions(points: np.ndarray, english: dict[int, str], known_names: set[str], recipe: Recipe) -> list[Label]:
-    """Names for the parts of the map: one or two words that are typical of the English sentences there.
-
-    `english` gives the text of those rows of `points` that are English.
+    Labels made of anything else ("smiled", "Mary") tell nobody where on the map they are.
     """
+    seen: Counter[str] = Counter()
+    named: Counter[str] = Counter()
+    capital: Counter[str] = Counter()
+    for text in texts:
+        found = words(text)
+        for before, word in itertools.pairwise(found):
+            small = word.lower()
+            seen[small] += 1
+            named[small] += before.lower() in DETERMINERS
+            capital[small] += word[0].isupper()
+    return {
+        word
+        for word, n in seen.items()
+        if n >= 20 and named[word] > 0.3 * n and capital[word] < 0.3 * n and len(word) > 2 and "'" not in word
+    }
+
+
+def regions(points: np.ndarray, texts: list[str], usable: set[str], recipe: Recipe) -> list[Label]:
+    """Names for the parts of the map: one or two words that are typical of the English sentences lying there."""
     clusters = KMeans(recipe.regions, n_init=4, random_state=recipe.seed).fit(points)
-    left_out = ENGLISH_STOP_WORDS | PLAIN_WORDS | known_names
+    usable = usable - ENGLISH_STOP_WORDS - set(PLAIN_WORDS.split())
     inside: list[Counter[str]] = [Counter() for _ in range(recipe.regions)]
-    for row, text in english.items():
-        inside[clusters.labels_[row]].update(
-            {w for w in map(str.lower, words(text)) if len(w) > 2 and "'" not in w and w not in left_out}
-        )
+    for region, text in zip(clusters.labels_, texts, strict=True):
+        inside[region].update(usable & set(words(text.lower())))
     everywhere: Counter[str] = sum(inside, Counter())
     ranked = []
     for region, counts in enumerate(inside):
+        share = sum(counts.values()) / max(1, sum(everywhere.values()))
         for word, n in counts.items():
-            if n > 2:  # as tf-idf: frequent here, and a large part of all its sentences are here
-                share = n / everywhere[word]
-                ranked.append((n**0.5 * share, region, word))
+            expected = everywhere[word] * share
+            if n >= 4:  # how surprising it is to see the word so often here, in standard deviations
+                ranked.append(((n - expected) / expected**0.5, region, word))
     # The most typical words choose first, so no word names two regions.
-    chosen: list[list[str]] = [[] for _ in range(recipe.regions)]
+    chosen: list[list[tuple[float, str]]] = [[] for _ in range(recipe.regions)]
     used: set[str] = set()
-    for _, region, word in sorted(ranked, reverse=True):
-        if len(chosen[region]) < 2 and stem(word) not in used:
-            chosen[region].append(word)
+    for score, region, word in sorted(ranked, reverse=True):
+        there = chosen[region]
+        if stem(word) not in used and (not there or (len(there) == 1 and score > 0.6 * there[0][0])):
+            there.append((score, word))
             used.add(stem(word))
-    centres = clusters.cluster_centers_.astype(float)
     return [
-        Label(round(x, 4), round(y, 4), " · ".join(found))
-        for (x, y), found in zip(centres.tolist(), chosen, strict=True)
+        Label(round(x, 4), round(y, 4), " · ".join(word for _, word in found))
+        for (x, y), found in zip(clusters.cluster_centers_.astype(float).tolist(), chosen, strict=True)
         if found
     ]
 
@@ -285,7 +297,7 @@ def density(points: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray,
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))
     smooth = gaussian_filter(counts, sigma=recipe.grid / 50)
     centres = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
-    return centres, centres, (smooth / smooth.max()).astype(np.float32)
+    return centres, centres.copy(), (smooth / smooth.max()).astype(np.float32)
 
 
 def save(
@@ -325,8 +337,8 @@ def make(folder: Path, out: Path, recipe: Recipe) -> Landscape:
         print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
 
     space = BuiltinSpace.load()
-    references, others, unseen = sample(folder, recipe)
-    told(f"{len(references)} references, {len(others)} others, {len(unseen)} unseen")
+    references, others, unseen, english = sample(folder, recipe)
+    told(f"{len(references)} references, {len(others)} others, {len(unseen)} unseen, {len(english)} for names")
     vectors, more, test = (encode(space, part) for part in (references, others, unseen))
     told("encoded")
     teacher = Teacher(vectors, recipe)
@@ -336,10 +348,12 @@ def make(folder: Path, out: Path, recipe: Recipe) -> Landscape:
     told("UMAP placed the others and the mixtures")
     network = train(taught, points, recipe)
     told("network trained")
-    both = references + others
-    english = {row: text for row, (lang, text) in enumerate(both) if lang == "eng"}
-    everyday = (text for lang, text in corpus.sentences(folder) if lang == "eng")
-    labels = regions(points[: len(both)], english, names([*everyday, *english.values()]), recipe)
+    labels = regions(
+        network(torch.from_numpy(encode(space, english))).detach().numpy(),
+        [text for _, text in english],
+        nouns(text for lang, text in corpus.sentences(folder) if lang == "eng"),
+        recipe,
+    )
     told(", ".join(label.text for label in labels))
 
     def write(error: dict[str, float]) -> Landscape:

@@ -34,7 +34,14 @@ from ..spaces.transformer import PAD
 from ..text import has_words
 from . import corpus
 
-CODES = {"eng": "eng_Latn", "deu": "deu_Latn", "fra": "fra_Latn", "spa": "spa_Latn", "ita": "ita_Latn", "por": "por_Latn"}
+CODES = {
+    "eng": "eng_Latn",
+    "deu": "deu_Latn",
+    "fra": "fra_Latn",
+    "spa": "spa_Latn",
+    "ita": "ita_Latn",
+    "por": "por_Latn",
+}
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,9 @@ def collate(windows: Sequence[tuple[np.ndarray, bool]]) -> Batch:
     return Batch(inputs, targets, real, torch.tensor([begins for _, begins in windows]))
 
 
-def batches(documents: Documents, indices: np.ndarray, context: int, size: int, seed: int, start: int) -> Iterator[Batch]:
+def batches(
+    documents: Documents, indices: np.ndarray, context: int, size: int, seed: int, start: int
+) -> Iterator[Batch]:
     """Endless batches of about `size` concepts, from batch `start` on; the same for the same seed.
 
     A document that is longer than the context gives a random window of it.
@@ -350,11 +359,13 @@ def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict
 
 
 def rate(step: int, share: float, recipe: Recipe) -> float:
-    """The learning rate's share of its peak: linear warm-up, then a cosine to a fiftieth; `share` of the run is done."""
+    """The learning rate's share of its peak: warm-up, then a cosine to a fiftieth; `share` of the run is done."""
     return min(1.0, (step + 1) / recipe.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(share, 1.0))) / 2)
 
 
-def train(documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, save_minutes: float = 10) -> tuple[BaseLCM, dict]:
+def train(
+    documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, save_minutes: float = 10
+) -> tuple[BaseLCM, dict]:
     """Train on encoded documents; checkpoints go to `out`, and a run that finds one there goes on from it.
 
     Returns the averaged model and facts about the run. Raises TrainingError where the loss is not finite ten times
@@ -388,8 +399,8 @@ def train(documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, sav
         print(f"resumed at step {step}", flush=True)
 
     def keep() -> None:
-        state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"step": step, "seconds": seconds, "skipped": skipped}
+        models = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {**models, "step": step, "seconds": seconds, "skipped": skipped}
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)  # a kill while saving leaves the last one whole
 
@@ -400,8 +411,9 @@ def train(documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, sav
         share = step / recipe.steps if recipe.steps else seconds / (recipe.minutes * 60)
         if share >= 1:
             break
+        now = recipe.rate * rate(step, share, recipe)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * rate(step, share, recipe)
+            group["lr"] = now
         torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout and noise are the same in a resumed run
         model.train()
         noisy = batch.inputs + recipe.noise * torch.randn_like(batch.inputs)
@@ -434,13 +446,21 @@ def train(documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, sav
             keep()
             saved_at = time.monotonic()
     keep()
-    facts = {"steps": step, "seconds": round(seconds), "skipped": skipped, "documents": len(learn)}
-    facts |= {"concepts": int(sum(documents.length(i) for i in learn)), "recipe": asdict(recipe)}
-    facts |= {"scores": scores(averaged, documents, check)}
+    facts = {
+        "documents": len(learn),
+        "concepts": sum(documents.length(int(i)) for i in learn),
+        "recipe": asdict(recipe),
+        "steps": step,
+        "seconds": round(seconds),
+        "skipped": skipped,
+        "scores": scores(averaged, documents, check),
+    }
     return averaged, facts
 
 
-def free_running(model: BaseLCM, documents: Documents, indices: np.ndarray, temperature: float = 0.0) -> dict[str, float]:
+def free_running(
+    model: BaseLCM, documents: Documents, indices: np.ndarray, temperature: float = 0.0
+) -> dict[str, float]:
     """Let the model go on from each document's first three concepts, to twice its length; how do documents end?"""
     from ..lcm.generator import Stop, generate
 
@@ -453,6 +473,8 @@ def free_running(model: BaseLCM, documents: Documents, indices: np.ndarray, temp
         made = generate(model, told[:3], most, seed=int(i), temperature=temperature, stop=Stop(repetition=2.0))
         ended += len(made) < most
         ratios.append((3 + len(made)) / len(told))
+    if not ratios:
+        return {}
     return {"ended by itself": round(ended / len(ratios), 3), "length ratio": round(float(np.mean(ratios)), 3)}
 
 

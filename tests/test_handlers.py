@@ -1,0 +1,331 @@
+"""The page's handlers with a real engine and a real database, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import view
+from app.handlers import ACTS, Handlers, samples
+from app.session import Session
+from app.work import follow
+from engine import Engine
+from engine.errors import Cancelled, StoreError
+from engine.store import Store
+
+STORY = "The old man lived by the sea.\n\nOne day he found a small boat. He was very happy.\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "documents.db") as opened:
+        yield opened
+
+
+class Tab:
+    """A browser tab as the handlers see it."""
+
+    def __init__(self, engine: Engine, store: Store, doc: str | None = None) -> None:
+        self.handlers = Handlers(engine, store)
+        self.numbers = count(1)
+        request: Any = SimpleNamespace(query_params={"doc": doc} if doc else {})
+        *_, (self.session, self.bar, self.list, self.map) = self.handlers.arrive(request)
+
+    def act(self, what: str, /, **data: Any) -> None:
+        event = gr.EventData(None, {"act": what, "number": next(self.numbers), **data})
+        *_, (self.bar, self.list, self.map) = self.handlers.act(self.session, event)
+
+    def look(self, **data: Any) -> dict[str, Any]:
+        return self.handlers.look(self.session, gr.EventData(None, {"key": "asked", **data}))
+
+    @property
+    def ids(self) -> list[str]:
+        return [node["id"] for node in self.list["nodes"]]
+
+    @property
+    def texts(self) -> list[str]:
+        return [node["text"] for node in self.list["nodes"]]
+
+
+@pytest.fixture
+def tab(e: Engine, store: Store) -> Tab:
+    opened = Tab(e, store)
+    opened.act("import", text=STORY, lang="eng_Latn")
+    return opened
+
+
+def test_an_empty_database_begins_with_the_first_sample(e: Engine, store: Store) -> None:
+    opened = Tab(e, store)
+    assert opened.bar["title"] == samples()[0]["title"]
+    assert opened.bar["saved"]
+    assert len(opened.list["nodes"]) == len(opened.map["nodes"]) > 10
+    assert [one.title for one in store.documents()] == [samples()[0]["title"]]
+
+
+def test_a_tab_opens_the_document_in_its_address_or_the_last_one(e: Engine, store: Store, tab: Tab) -> None:
+    first = next(one.id for one in store.documents() if one.title == samples()[0]["title"])
+    assert Tab(e, store, first).bar["document"] == first
+    assert Tab(e, store, "unknown").bar["document"] == tab.bar["document"] == store.documents()[0].id
+
+
+def test_an_import_is_stored_as_it_came(tab: Tab, store: Store) -> None:
+    assert tab.bar["title"] == "The old man lived by the sea."
+    assert tab.texts == ["The old man lived by the sea.", "One day he found a small boat.", "He was very happy."]
+    assert [node["paragraph"] for node in tab.list["nodes"]] == [True, False, True]
+    assert store.open(tab.bar["document"])[0].text == STORY
+
+
+def test_an_edit_is_stored_before_it_is_shown_and_can_be_undone(tab: Tab, store: Store) -> None:
+    tab.act("rewrite", id=tab.ids[2], text="He was terribly angry.")
+    assert tab.bar["saved"]
+    assert tab.bar["undo"] == "Rewrite"
+    assert store.open(tab.bar["document"])[0].nodes[2].text == "He was terribly angry."
+    assert tab.list["nodes"][2]["mark"] == "rewritten"
+    assert "He was very happy." in tab.list["nodes"][2]["origin"]
+    tab.act("undo")
+    assert store.open(tab.bar["document"])[0].text == STORY
+    assert [r.label for r in sorted(store.revisions(tab.bar["document"]), key=lambda r: r.number)] == [
+        "Import",
+        "Rewrite",
+        "Undo Rewrite",
+    ]
+
+
+def test_what_is_new_gets_selected(tab: Tab) -> None:
+    old = tab.ids
+    tab.act("interpolate", a=old[0], b=old[1], t=0.5)
+    assert tab.ids[1] not in old
+    assert tab.list["select"] == [tab.ids[1]]
+    assert tab.list["nodes"][1]["mark"] == "between 1 and 3"
+    assert tab.list["nodes"][1]["parents"] == old[:2]
+    assert [node["made"] for node in tab.map["nodes"]] == [False, True, False, False]
+    tab.act("delete", ids=[tab.ids[1]], then=old[1])
+    assert tab.ids == old
+    assert tab.list["select"] == [old[1]]
+
+
+EDITS: list[Callable[[list[str]], dict[str, Any]]] = [
+    lambda ids: {"act": "insert", "index": 1, "text": "A dog barked."},
+    lambda ids: {"act": "split", "id": ids[1], "position": 7},
+    lambda ids: {"act": "merge", "ids": ids[1:]},
+    lambda ids: {"act": "move", "ids": [ids[0]], "index": 3},
+    lambda ids: {"act": "duplicate", "ids": ids[:2]},
+    lambda ids: {"act": "vary", "id": ids[0], "amount": 0.4, "seed": 1},
+    lambda ids: {"act": "blend", "ids": ids, "weights": [1, 0.5, 0]},
+    lambda ids: {"act": "arithmetic", "ids": ids},
+    lambda ids: {"act": "alternative", "id": ids[0], "text": "An old man lived at the sea."},
+    lambda ids: {"act": "place", "x": 0.1, "y": 0.1, "frame": "landscape", "index": 0},
+    lambda ids: {"act": "regenerate", "ids": ids[1:], "seed": 0},
+    lambda ids: {"act": "rename", "title": "<b>Bold</b>"},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit([""] * 3)["act"])
+def test_every_edit_is_one_stored_step(edit: Callable[[list[str]], dict[str, Any]], tab: Tab, store: Store) -> None:
+    data = edit(tab.ids)
+    tab.act(data.pop("act"), **data)
+    document, revision = store.open(tab.bar["document"])
+    assert revision == 2
+    assert document.nodes == tab.session.document.nodes
+    assert (document.title, len(document.nodes)) == (tab.bar["title"], len(tab.list["nodes"]))
+    assert len(tab.map["nodes"]) == len(tab.list["nodes"])
+    tab.act("undo")
+    assert store.open(tab.bar["document"])[0].text == STORY
+
+
+def test_reading_in_another_language_changes_nothing_until_it_is_kept(tab: Tab, store: Store) -> None:
+    own = tab.texts
+    tab.act("read", lang="fra_Latn")
+    assert tab.list["reading"] == {"name": "French", "decoded": 3}
+    assert all(node["decoded"] and node["own"] == text for node, text in zip(tab.list["nodes"], own, strict=True))
+    assert store.open(tab.bar["document"]) == (tab.session.document, 1)
+    french = tab.texts
+    tab.act("rewrite", id=tab.ids[0], text="Le chat dort.")
+    assert [node["decoded"] for node in tab.list["nodes"]] == [False, True, True]
+    tab.act("translate")
+    assert tab.list["reading"] is None
+    assert tab.texts == ["Le chat dort.", *french[1:]]
+    assert {node.lang for node in store.open(tab.bar["document"])[0].nodes} == {"fra_Latn"}
+
+
+def test_looks_answer_without_changing_anything(tab: Tab) -> None:
+    a, b, c = tab.ids
+    before = tab.session.document
+    between = tab.look(want="between", a=a, b=b, t=0.5)
+    assert between["key"] == "asked"
+    assert between["text"]
+    assert len(between["at"]) == 2
+    assert tab.look(want="between", a=a, b=b, t=0.0)["at"] == pytest.approx(
+        [tab.map["nodes"][0]["x"], tab.map["nodes"][0]["y"]], abs=1e-3
+    )
+    assert tab.look(want="blend", ids=[a, b, c], weights=[1, 1, 1])["text"]
+    assert tab.look(want="arithmetic", ids=[a, b, c])["text"]
+    assert tab.look(want="place", x=0.0, y=0.0, frame="landscape")["at"] == [0.0, 0.0]
+    assert tab.look(want="alternatives", id=a, n=3, seed=0).keys() == {"key", "texts"}
+    assert "weights" in tab.look(want="blend", ids=[a, b], weights=[0, 0])["refused"]
+    assert "no longer" in tab.look(want="between", a=a, b="gone", t=0.5)["refused"]
+    assert tab.session.document is before
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"text": "   "}, "no text"),
+        ({"text": "🙂"}, "no words"),
+        ({"text": "Hello there.", "lang": "xxx_Latn"}, "xxx_Latn"),
+        ({"text": "Это другой алфавит."}, "script"),
+        ({"text": "one\0two"}, "NUL"),
+        ({"text": "word " * 1_000_000}, "characters"),
+        ({"name": "a.txt", "base64": base64.b64encode(b"caf\xe9").decode()}, "not UTF-8"),
+        ({"name": "a.txt", "size": 10**9}, "too|more than"),
+        ({"name": "a.json", "base64": base64.b64encode(b"{}").decode()}, "JSON"),
+    ],
+)
+def test_bad_imports_are_told_in_one_sentence_and_lose_nothing(tab: Tab, data: dict[str, Any], said: str) -> None:
+    before = tab.session.document
+    with pytest.warns(UserWarning, match=said) as told:
+        tab.act("import", **{"lang": "eng_Latn", **data})
+    assert len(told) == 1
+    assert tab.session.document is before
+    assert tab.texts == [node.text for node in before.nodes]
+
+
+def test_a_line_of_twenty_thousand_characters_becomes_sentences(tab: Tab) -> None:
+    tab.act("import", text="and then he walked on, " * 900, lang="eng_Latn")
+    assert len(tab.texts) > 20
+    assert tab.session.document.text == "and then he walked on, " * 900
+
+
+def test_a_title_from_a_message_is_escaped(tab: Tab) -> None:
+    with pytest.warns(UserWarning, match="&lt;script&gt;"):
+        tab.act("import", name="<script>.txt", base64=base64.b64encode(b"\xff").decode(), lang="eng_Latn")
+
+
+def test_two_tabs_conflict_and_both_are_kept(e: Engine, store: Store, tab: Tab) -> None:
+    other = Tab(e, store, tab.bar["document"])
+    tab.act("rewrite", id=tab.ids[0], text="The first tab wrote this.")
+    other.act("rewrite", id=other.ids[0], text="The second tab wrote that.")
+    assert not other.bar["saved"]
+    assert "changed" in other.bar["conflict"]
+    third = Tab(e, store, tab.bar["document"])
+    third.act("rewrite", id=third.ids[1], text="The third tab is up to date.")
+    assert third.bar["saved"]
+    other.act("copy")
+    assert other.bar["saved"]
+    assert other.bar["conflict"] is None
+    assert other.texts[0] == "The second tab wrote that."
+    tab.act("delete", ids=[tab.ids[1]], then=None)
+    assert tab.bar["conflict"]
+    tab.act("reopen")
+    assert tab.texts[:2] == ["The first tab wrote this.", "The third tab is up to date."]
+    assert len(store.documents()) == 3  # the sample, the story, the copy
+
+
+def test_an_edit_that_can_not_be_stored_stays_and_is_not_called_saved(
+    tab: Tab, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise StoreError("The disk is full and nothing was saved; make room and try again.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "save", full)
+        with pytest.warns(UserWarning, match="disk is full"):
+            tab.act("rewrite", id=tab.ids[0], text="A storm came.")
+        assert not tab.bar["saved"]
+        assert tab.texts[0] == "A storm came."
+        with pytest.warns(UserWarning, match="not saved yet"):
+            tab.act("new", lang="eng_Latn")
+    tab.act("save")
+    assert tab.bar["saved"]
+    assert store.open(tab.bar["document"])[0].nodes[0].text == "A storm came."
+
+
+def test_an_unexpected_error_is_one_plain_sentence(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.warns(UserWarning, match="Something went wrong") as told:
+        tab.act("split", id=tab.ids[0])  # without a position
+    assert "KeyError" not in str(told[0].message)
+    assert "KeyError" in capsys.readouterr().err
+    assert len(tab.texts) == 3
+
+
+def test_an_empty_page_can_be_written_on(tab: Tab, store: Store) -> None:
+    tab.act("new", lang="deu_Latn")
+    assert (tab.bar["title"], tab.texts) == ("Untitled", [])
+    tab.act("insert", index=0, text="Die Sonne scheint. Es ist warm.")
+    assert tab.texts == ["Die Sonne scheint.", "Es ist warm."]
+    assert store.open(tab.bar["document"])[0].text == "Die Sonne scheint. Es ist warm."
+
+
+@pytest.mark.parametrize(("form", "extension"), [("text", "txt"), ("markdown", "md"), ("json", "json")])
+def test_exports(tab: Tab, form: str, extension: str) -> None:
+    tab.act("rename", title="../A <title>: of/mine")
+    tab.act("export", format=form)
+    download = tab.bar["download"]
+    assert download["name"] == f"A-title-of-mine.{extension}"
+    if form == "text":
+        assert download["text"] == STORY
+    if form == "json":
+        tab.act("import", name="again.json", base64=base64.b64encode(download["text"].encode()).decode())
+        assert tab.session.document.text == STORY
+        assert tab.bar["title"] == "../A <title>: of/mine"
+    tab.act("undo") if form != "json" else None
+    assert tab.bar["download"] is None
+
+
+def test_work_is_followed_and_stopped() -> None:
+    stop = threading.Event()
+    reached: list[int] = []
+
+    def task(progress: Callable[[int, int], None]) -> str:
+        for done in range(1000):
+            reached.append(done)
+            progress(done, 1000)
+            threading.Event().wait(0.01)
+        return "done"
+
+    with pytest.raises(Cancelled):
+        for done, total in follow(task, stop):
+            assert (total, 0 <= done < 1000) == (1000, True)
+            stop.set()
+    assert len(reached) < 1000
+
+    quick = follow(lambda progress: 7, threading.Event())
+    with pytest.raises(StopIteration) as end:
+        next(quick)
+    assert end.value.value == 7
+
+
+def test_a_stopped_import_leaves_the_page_as_it_was(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tab.session.document
+    long = " ".join(f"The traveller came to house number {n}." for n in range(2000))
+    steps = tab.handlers.act(
+        tab.session, gr.EventData(None, {"act": "import", "number": 9, "text": long, "lang": "eng_Latn"})
+    )
+    progress = next(steps)[0]["progress"]
+    assert progress[0] == ACTS["import"].name
+    tab.handlers.stop(tab.session)
+    *_, (bar, _, _) = steps
+    assert (bar["number"], bar["progress"], bar["title"]) == (9, None, before.title)
+    assert tab.session.document is before
+
+
+def test_languages_of_the_web() -> None:
+    assert [view.web_language(code) for code in ("eng_Latn", "por_Latn", "swh_Latn")] == ["en", "pt", "swh"]
+
+
+def test_a_session_without_a_page_is_told_so(e: Engine, store: Store) -> None:
+    handlers = Handlers(e, store)
+    with pytest.warns(UserWarning, match="reload"):
+        assert list(handlers.act(None, gr.EventData(None, {"act": "undo", "number": 1}))) == []
+    assert "reload" in handlers.look(None, gr.EventData(None, {"key": "k", "want": "place"}))["refused"]
+    assert isinstance(Session(e, store).document.nodes, tuple)
