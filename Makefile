@@ -17,7 +17,8 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 
 types: $(VENV)/dev.stamp
-	$(BIN)/mypy engine app app.py
+	$(BIN)/mypy engine app
+	$(BIN)/mypy app.py
 
 unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest

@@ -47,8 +47,8 @@ def free_port(host: str, wanted: int | None) -> int:
             raise ConceptscapeError(f"There is no address {host}; use 127.0.0.1 or 0.0.0.0.") from None
         except OSError as error:
             reason = error.strerror
-    where = f"Port {wanted} of {host}" if wanted else f"No port from {PORT} to {PORT + 99} of {host}"
-    raise ConceptscapeError(f"{where} can be used ({reason}); choose another with --port.".replace("Port", "Port", 1))
+    tried = f"Port {wanted}" if wanted else f"Every port from {PORT} to {PORT + 99}"
+    raise ConceptscapeError(f"{tried} of {host} is out of reach ({reason}); choose another with --port.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -244,12 +244,9 @@ def propose(session: Session, data: Data) -> dict[str, Any]:
 
 
 def answer(session: Session, data: Data) -> dict[str, Any]:
-    try:
-        if data["want"] == "alternatives":
-            return {"texts": session.editor.alternatives(data["id"], int(data["n"]), int(data["seed"]))}
-        return propose(session, data)
-    except ConceptscapeError as error:
-        return {"refused": str(error)}
+    if data["want"] == "alternatives":
+        return {"texts": session.editor.alternatives(data["id"], int(data["n"]), int(data["seed"]))}
+    return propose(session, data)
 
 
 # Events
@@ -348,16 +345,17 @@ class Handlers:
         }[form]()
         return {"name": view.file_name(document, extension), "type": f"{kind};charset=utf-8", "text": text}
 
-    def look(self, session: Session | None, event: gr.EventData) -> Any:
-        """Answer a question of the inspector."""
+    def look(self, session: Session | None, event: gr.EventData) -> dict[str, Any]:
+        """Answer a question of the inspector; every question gets an answer, since the next one waits for it."""
         data: Data = event._data
-        if session is None:
-            return {"key": data["key"], "refused": LOST}
         try:
-            return {"key": data["key"], **answer(session, data)}
+            answered = answer(session, data) if session else {"refused": LOST}
+        except ConceptscapeError as error:
+            answered = {"refused": str(error)}
         except Exception as error:
             tell(error)
-            return gr.skip()
+            answered = {"refused": "This could not be worked out."}
+        return {"key": data["key"], **answered}
 
     def library(self, session: Session | None) -> view.Json:
         """What can be opened."""

@@ -42,9 +42,8 @@ def build(engine: Engine, store: Store) -> gr.Blocks:
         page.load(handlers.arrive, None, [session, *shown], **quiet)
         for part in (bar, concept_list, inspector, library):
             part.act(handlers.act, [session], shown, trigger_mode="multiple", **quiet)
-        # Of the looks that come while one is being answered, only the newest counts.
-        inspector.look(handlers.look, [session], inspector, trigger_mode="always_last", **quiet)
-        library.look(handlers.library, [session], library, trigger_mode="always_last", **quiet)
+        inspector.look(handlers.look, [session], inspector, trigger_mode="multiple", **quiet)
+        library.look(handlers.library, [session], library, trigger_mode="multiple", **quiet)
         concept_map.chart(handlers.chart, [session], concept_map, trigger_mode="multiple", **quiet)
         bar.stop(handlers.stop, [session], None, trigger_mode="multiple", **quiet)
     return page
@@ -56,4 +55,10 @@ def look() -> dict[str, Any]:
         font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    return {"theme": theme, "css_paths": [Path(__file__).parent / "page.css"], "footer_links": []}
+    here = Path(__file__).parent
+    return {
+        "theme": theme,
+        "css_paths": [here / "page.css"],
+        "favicon_path": here / "favicon.svg",
+        "footer_links": [],
+    }

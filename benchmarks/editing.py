@@ -1,6 +1,6 @@
 """How long a person waits: medians of the four things that are done most.
 
-    python benchmarks/editing.py [--runs 15]
+python benchmarks/editing.py [--runs 15]
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # such as a full disk behind `>`
-        print(f"{args.prog}: The results can't be written ({error.strerror}).", file=sys.stderr)
+        print(f"{args.prog}: Reading or writing failed ({error.strerror or error}); check the disk.", file=sys.stderr)
         return 2
     return 0
 

@@ -129,9 +129,7 @@ def delete(document: Document, node_ids: Iterable[str]) -> Document:
     for i, node in enumerate(document.nodes):
         if i not in gone:
             kept.append(node)
-        elif kept and node.after.count("\n") > kept[-1].after.count("\n"):
-            kept[-1] = replace(kept[-1], after=node.after)
-        elif kept and i == len(document.nodes) - 1:
+        elif (kept and node.after.count("\n") > kept[-1].after.count("\n")) or (kept and i == len(document.nodes) - 1):
             kept[-1] = replace(kept[-1], after=node.after)
     return replace(document, nodes=tuple(kept), before=before)
 

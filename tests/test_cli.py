@@ -298,7 +298,8 @@ def test_stopping_is_quiet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 
     monkeypatch.setattr(cli, "load", raise_stop)
     monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
-    assert cli.main(["segment", "-", "--lang", "eng_Latn"]) == {KeyboardInterrupt: 130, BrokenPipeError: 141}[stop]
+    code = cli.main(["gradient", "One.", "Two.", "--lang", "eng_Latn"])
+    assert code == {KeyboardInterrupt: 130, BrokenPipeError: 141}[stop]
     assert capfd.readouterr() == ("", "")
 
 

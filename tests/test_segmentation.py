@@ -86,5 +86,5 @@ def test_control_characters_and_markup_are_text(e: Engine) -> None:
 
 def test_bytes_are_utf8_or_refused() -> None:
     assert from_bytes("\ufeffÄ\r\n".encode()) == "\ufeffÄ\r\n"
-    with pytest.raises(TextError, match="notes.txt is not UTF-8"):
+    with pytest.raises(TextError, match=r"notes\.txt is not UTF-8"):
         from_bytes(b"caf\xe9", "notes.txt")

@@ -1,18 +1,32 @@
 const panel = find(".inspector");
 let place = null; // a point of the map being looked at: { x, y, frame, index }
 let shown = null; // what the panel was built for; the same again is not rebuilt, so that a draft survives
-let asked = null; // the key of the latest question; answers to older ones are dropped
-let onAnswer = () => {};
+let topic = null; // what is being asked about; answers on anything else come too late
+let asked = 0; // the number of the latest question
+let waiting = null; // the newest question not sent yet: one is under way at a time, and those between are skipped
+let underway = false;
+let onAnswer = () => {}; // (answer, whether it is the latest)
 
 const seed = () => Math.floor(Math.random() * 1e6);
 const act = (name, data) => desk.act(trigger, name, data);
-const ask = (key, data) => {
-  asked = key;
-  trigger("look", { ...data, key });
+const ask = (about, data) => {
+  asked += 1;
+  topic = about;
+  waiting = { ...data, key: [topic, asked] };
+  next();
+};
+const next = () => {
+  if (underway || !waiting) return;
+  underway = true;
+  trigger("look", waiting);
+  waiting = null;
 };
 watch("value", () => {
   const { key, ...answer } = props.value ?? {};
-  if (key === asked) onAnswer(answer);
+  if (!key) return;
+  underway = false;
+  next();
+  if (key[0] === topic) onAnswer(answer, key[1] === asked);
 });
 
 // Pieces
@@ -37,10 +51,10 @@ const proposal = (point) => {
       text.classList.add("waiting");
       if (at) desk.emit("ghost", { at, waiting: true });
     },
-    fill: (answer) => {
+    fill: (answer, latest) => {
       text.textContent = answer.text ?? "";
       text.hidden = !answer.text;
-      text.classList.remove("waiting");
+      text.classList.toggle("waiting", !latest);
       refuse.textContent = answer.refused ?? "";
       refuse.hidden = !answer.refused;
       if (answer.at) desk.emit("ghost", { at: answer.at });
@@ -108,7 +122,7 @@ const one = (id) => {
       others.replaceChildren(...(texts?.length
         ? texts.map((other) => make("li", {}, make("button", { type: "button", class: "quote", title: "Say it like this", onclick: () => act("alternative", { id, text: other }) }, make("span", { class: "words" }, other))))
         : [make("li", { class: "more" }, refused ?? "The decoder finds no other words for it.")]));
-    ask(`alternatives ${id} ${seed()}`, { want: "alternatives", id, n: 4, seed: seed() });
+    ask(`alternatives ${id}`, { want: "alternatives", id, n: 4, seed: seed() });
   });
   const amount = slider("How far to vary", 0.35, () => {}, 0.05);
 
@@ -133,10 +147,10 @@ const two = ([a, b]) => {
     const t = Number(range.value);
     share.textContent = `${Math.round(t * 100)} %`;
     found.wait();
-    ask(`between ${a} ${b} ${t}`, { want: "between", a, b, t });
+    ask(`between ${a} ${b}`, { want: "between", a, b, t });
   };
   const range = slider("From the first sentence to the second", 0.5, look, 0.02);
-  // While one slides, each answer counts that comes, so the sentence changes on the way.
+  // The sentence changes on the way: each answer counts that comes while one slides.
   onAnswer = found.fill;
   look();
   return [
@@ -158,7 +172,7 @@ const several = (ids) => {
   const data = () => (sum === "blend" ? { want: "blend", ids, weights: ids.map((id) => weights.get(id)) } : { want: "arithmetic", ids: order });
   const look = () => {
     found.wait();
-    ask(`${sum} ${JSON.stringify(data())}`, data());
+    ask(`${sum} ${data().ids}`, data());
   };
   const draw = () => {
     body.replaceChildren(...(sum === "blend"
@@ -212,7 +226,8 @@ const draw = () => {
   const now = JSON.stringify([ids, place, ids.map((id) => [desk.index(id), desk.node(id)])]);
   if (now === shown) return;
   shown = now;
-  asked = null;
+  topic = null;
+  waiting = null;
   onAnswer = () => {};
   if (!place) desk.emit("ghost", null);
   const parts = place ? here() : [nothing, () => one(ids[0]), () => two(ids), () => several(ids)][Math.min(ids.length, 3)];

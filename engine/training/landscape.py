@@ -49,7 +49,7 @@ class Recipe:
     neighbours: int = 15
     distance: float = 0.1  # UMAP's min_dist: how tightly points may lie together
     mixtures: int = 12_000  # noisy references and points between two of them, placed by UMAP's transform
-    noise: float = 0.5  # largest standard deviation of the noise on a concept (its own is 1)
+    noise: float = 0.6  # largest standard deviation of the noise on a concept (its own is 1)
     epochs: int = 30
     batch: int = 512
     rate: float = 1e-3
@@ -62,12 +62,16 @@ DETERMINERS = frozenset(
     ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "these", "some", "any", "no", "two", "three"]
 )
 
-# Nouns that stand everywhere and name no region, beyond scikit-learn's stop words.
-PLAIN_WORDS = """
- thing things way ways lot lots day days time times kind sort bit one ones end side side part parts place right left
- good new old big little great best better first second third last next same other others own few only very more most
- many small long whole different certain special important word words name names people person man men woman women
-"""
+# Words that stand everywhere and name no region.
+PLAIN = frozenset(
+    """
+    thing things way ways lot lots day days time times kind sort bit one ones end side part parts place right left
+    good new old big little great best better first second third last next same other others own few only very more
+    most many small long whole different certain special important word words name names people person man men woman
+    women the and was were are had has have did does that this with for but not you they she his her him its their
+    them our what said told asked into from been then than when who can there going want wants wanted
+    """.split()  # noqa: SIM905 - read as a paragraph, not as eighty strings
+)
 
 
 def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], ...]:
@@ -175,7 +179,7 @@ def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, steps)
     for _ in range(recipe.epochs):
         for rows in torch.randperm(len(x)).split(recipe.batch):
-            noisy = x[rows] + 0.3 * torch.rand(len(rows), 1) * torch.randn(len(rows), x.shape[1])
+            noisy = x[rows] + recipe.noise * torch.rand(len(rows), 1) * torch.randn(len(rows), x.shape[1])
             # The distance, not its square: UMAP throws single points far, and the network must not chase them.
             loss = (network(noisy) - y[rows]).square().sum(1).add(1e-5).sqrt().mean()
             optimizer.zero_grad()
@@ -234,51 +238,55 @@ def words(text: str) -> list[str]:
     return re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
 
 
-def nouns(texts: Iterable[str]) -> set[str]:
-    """Words that often follow a determiner and are mostly written small: things, rather than deeds or people's names.
+def vocabulary(texts: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Nouns, and all words: neither with names, which are words that mostly have a capital inside a sentence.
 
-    Labels made of anything else ("smiled", "Mary") tell nobody where on the map they are.
+    A noun is what often follows a determiner; there is no need to be right about every word.
     """
     seen: Counter[str] = Counter()
     named: Counter[str] = Counter()
     capital: Counter[str] = Counter()
     for text in texts:
-        found = words(text)
-        for before, word in itertools.pairwise(found):
+        for before, word in itertools.pairwise(words(text)):
             small = word.lower()
             seen[small] += 1
             named[small] += before.lower() in DETERMINERS
             capital[small] += word[0].isupper()
-    return {
+    everything = {
         word
         for word, n in seen.items()
-        if n >= 20 and named[word] > 0.3 * n and capital[word] < 0.3 * n and len(word) > 2 and "'" not in word
+        if n >= 10 and capital[word] < 0.3 * n and len(word) > 2 and "'" not in word and word not in PLAIN
     }
+    return {word for word in everything - ENGLISH_STOP_WORDS if named[word] > 0.25 * seen[word]}, everything
 
 
-def regions(points: np.ndarray, texts: list[str], usable: set[str], recipe: Recipe) -> list[Label]:
-    """Names for the parts of the map: one or two words that are typical of the English sentences lying there."""
+def regions(points: np.ndarray, texts: list[str], nouns: set[str], everything: set[str], recipe: Recipe) -> list[Label]:
+    """Names for the parts of the map: one or two words that are typical of the English sentences lying there.
+
+    Nouns, where there are typical ones; else any words ("where", "please"), since some regions are ways of speaking.
+    """
     clusters = KMeans(recipe.regions, n_init=4, random_state=recipe.seed).fit(points)
-    usable = usable - ENGLISH_STOP_WORDS - set(PLAIN_WORDS.split())
     inside: list[Counter[str]] = [Counter() for _ in range(recipe.regions)]
     for region, text in zip(clusters.labels_, texts, strict=True):
-        inside[region].update(usable & set(words(text.lower())))
+        inside[region].update(set(words(text.lower())))
     everywhere: Counter[str] = sum(inside, Counter())
-    ranked = []
-    for region, counts in enumerate(inside):
-        share = sum(counts.values()) / max(1, sum(everywhere.values()))
-        for word, n in counts.items():
-            expected = everywhere[word] * share
-            if n >= 4:  # how surprising it is to see the word so often here, in standard deviations
-                ranked.append(((n - expected) / expected**0.5, region, word))
-    # The most typical words choose first, so no word names two regions.
+    shares = np.bincount(clusters.labels_, minlength=recipe.regions) / len(points)
     chosen: list[list[tuple[float, str]]] = [[] for _ in range(recipe.regions)]
     used: set[str] = set()
-    for score, region, word in sorted(ranked, reverse=True):
-        there = chosen[region]
-        if stem(word) not in used and (not there or (len(there) == 1 and score > 0.6 * there[0][0])):
-            there.append((score, word))
-            used.add(stem(word))
+    for usable, fewest in ((nouns, 4), (everything, 8)):
+        ranked = []
+        for region, counts in enumerate(inside):
+            for word, n in counts.items():
+                expected = everywhere[word] * shares[region]
+                surprise = (n - expected) / expected**0.5  # in standard deviations
+                if word in usable and n >= fewest and surprise > 3 and not chosen[region]:
+                    ranked.append((surprise, region, word))
+        # The most typical words choose first, so no word names two regions.
+        for surprise, region, word in sorted(ranked, reverse=True):
+            there = chosen[region]
+            if stem(word) not in used and (not there or (len(there) == 1 and surprise > 0.6 * there[0][0])):
+                there.append((surprise, word))
+                used.add(stem(word))
     return [
         Label(round(x, 4), round(y, 4), " · ".join(word for _, word in found))
         for (x, y), found in zip(clusters.cluster_centers_.astype(float).tolist(), chosen, strict=True)
@@ -348,10 +356,11 @@ def make(folder: Path, out: Path, recipe: Recipe) -> Landscape:
     told("UMAP placed the others and the mixtures")
     network = train(taught, points, recipe)
     told("network trained")
+    english += [sentence for sentence in references + others if sentence[0] == "eng"]
     labels = regions(
         network(torch.from_numpy(encode(space, english))).detach().numpy(),
         [text for _, text in english],
-        nouns(text for lang, text in corpus.sentences(folder) if lang == "eng"),
+        *vocabulary(text for lang, text in corpus.sentences(folder) if lang == "eng"),
         recipe,
     )
     told(", ".join(label.text for label in labels))
