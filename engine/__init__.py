@@ -130,9 +130,10 @@ class Engine:
         progress: Progress | None = None,
         on_concept: Callable[[Continuation], None] | None = None,
         temperature: float = 0.3,
-        may_end: bool = True,
+        minimum: int = 0,
     ) -> list[Continuation]:
-        """Up to `n` concepts that the model expects after concepts [N, D]; fewer where it ends the document.
+        """Up to `n` concepts that the model expects after concepts [N, D]; fewer where it ends the document,
+        but no fewer than `minimum`.
 
         Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a mean
         prediction lies between sentences, and the model was trained on sentences.
@@ -157,7 +158,7 @@ class Engine:
             refine=refine,
             on_concept=lambda _: on_concept(made[-1]) if on_concept else None,
             progress=progress,
-            stop=Stop() if may_end else Stop(minimum=n),
+            stop=Stop(minimum=minimum),
         )
         return [one for one in made[: len(accepted)] if text.has_words(one.text)]
 

@@ -125,13 +125,13 @@ def replace_node(document: Document, node: ConceptNode) -> Document:
 def delete(document: Document, node_ids: Iterable[str]) -> Document:
     """Take nodes out; the spacing with the larger break survives, so that paragraphs stay apart."""
     gone = set(document.indices(node_ids))
-    before, kept = document.before, []  # type: tuple[str, list[ConceptNode]]
+    kept: list[ConceptNode] = []
     for i, node in enumerate(document.nodes):
         if i not in gone:
             kept.append(node)
-        elif (kept and node.after.count("\n") > kept[-1].after.count("\n")) or (kept and i == len(document.nodes) - 1):
+        elif kept and (i == len(document.nodes) - 1 or node.after.count("\n") > kept[-1].after.count("\n")):
             kept[-1] = replace(kept[-1], after=node.after)
-    return replace(document, nodes=tuple(kept), before=before)
+    return replace(document, nodes=tuple(kept))
 
 
 def move(document: Document, node_ids: Iterable[str], index: int) -> Document:

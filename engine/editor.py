@@ -255,7 +255,7 @@ class Editor:
             self.document.lang,
             seed=seed,
             progress=progress,
-            may_end=False,
+            minimum=len(indices),
         )
         for i, one in zip(indices, made, strict=False):
             parents = tuple(node.id for node in nodes[max(0, i - 1) : i])
@@ -270,13 +270,15 @@ class Editor:
         return self._commit("Regenerate", replace(self.document, nodes=tuple(nodes)))
 
     def continue_(self, n: int, seed: int, progress: Progress | None = None) -> Document:
-        """Let the concept model go on for up to `n` sentences; it may end the document sooner.
+        """Let the concept model go on for up to `n` sentences.
 
-        Raises EditError where it says that the document is complete as it stands.
+        It may end the document sooner, but not before one sentence: whoever asks wants at least that.
         """
-        made = self.engine.continue_(self.document.vectors, n, self.document.lang, seed=seed, progress=progress)
+        made = self.engine.continue_(
+            self.document.vectors, n, self.document.lang, seed=seed, progress=progress, minimum=1
+        )
         if not made:
-            raise EditError("The model takes the document to be complete; regenerate its last sentence to go on.")
+            raise EditError("What the model came up with can't be read; try again with another seed.")
         last = tuple(node.id for node in self.document.nodes[-1:])
         nodes = [self._node(one, "generated", "continue", last, {}, seed) for one in made]
         return self._commit("Continue", self._inserted(len(self.document.nodes), nodes))

@@ -121,8 +121,33 @@ class Landscape:
         return self.placement(torch.from_numpy(checked(vectors, self.vectors.shape[1]))).numpy()
 
     def invert(self, points: np.ndarray) -> np.ndarray:
-        """The concepts that lie at points [M, 2] of the map, float32 [M, D]. Raises VectorError."""
-        return lying_at(checked(points, 2, "points"), self.coordinates, self.vectors)
+        """The concepts that lie at points [M, 2] of the map, float32 [M, D]. Raises VectorError.
+
+        A point far from every reference gives a concept at the nearest shore.
+        """
+        points = checked(points, 2, "points")
+        return self.settle(lying_at(points, self.coordinates, self.vectors), points)
+
+    def settle(self, concepts: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Turn concepts [M, D] by as little as it takes for `project` to place them at `points` [M, 2].
+
+        Gauss-Newton on the network. A blend of neighbours lands 4 % of the map away from the point that was asked
+        for; turning it by some 3 degrees, which hardly ever changes its sentence, puts it there.
+        """
+        x, goal = torch.from_numpy(concepts), torch.from_numpy(points)
+        length = x.norm(dim=1, keepdim=True)
+        for _ in range(4):
+            x.requires_grad_(True)
+            with torch.enable_grad():
+                placed = self.placement(x)
+                slopes = [torch.autograd.grad(placed[:, axis].sum(), x, retain_graph=True)[0] for axis in (0, 1)]
+            jacobian = torch.stack(slopes, dim=1)  # [M, 2, D]
+            normal = jacobian @ jacobian.mT + 1e-6 * torch.eye(2)
+            step = (jacobian.mT @ torch.linalg.solve(normal, (goal - placed).detach()[..., None]))[..., 0]
+            # At most 3 degrees a step: further off, where no sentence lies, the network's word is worth nothing.
+            step = step * (0.05 * length / step.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+            x = F.normalize(x.detach() + step, dim=1) * length
+        return x.numpy()
 
 
 class DocumentMap:

@@ -34,7 +34,7 @@ def test_continuing_is_seeded_and_ends(e: Engine, story: Document) -> None:
     assert [c.text for c in first] == [c.text for c in again] and 1 <= len(first) <= 3
     others = {c.text for seed in range(5) for c in e.continue_(begun, 1, "eng_Latn", seed=seed, temperature=1.0)}
     assert len(others) > 1
-    assert len(e.continue_(begun, 4, "eng_Latn", seed=7, may_end=False)) == 4
+    assert len(e.continue_(begun, 4, "eng_Latn", seed=7, minimum=4)) == 4
     long = e.continue_(begun, 120, "eng_Latn", seed=1)
     assert len(long) < 120  # a document ends by itself
     german = e.continue_(begun, 1, "deu_Latn", seed=7)

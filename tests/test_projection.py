@@ -140,10 +140,11 @@ def test_labels_are_different_words_inside_the_map(landscape):
 
 def test_the_measured_errors_are_small(landscape):
     error = landscape.error
-    assert error["placement_median"] < 0.05
-    assert error["placement_90"] < 0.2
-    assert error["neighbours_kept"] > 0.25
-    assert error["inverse_median"] < 0.05
+    # UMAP's own transform differs from itself by 0.03 (median) and 0.10 (9 in 10) from one seed to another.
+    assert error["placement_median"] < 0.09
+    assert error["placement_90"] < 0.27
+    assert error["neighbours_kept"] > 0.15
+    assert error["inverse_90"] < 0.02
     assert error["same_language"] < 0.3
 
 
@@ -185,7 +186,7 @@ def test_a_concept_taken_from_a_point_lies_near_it(landscape, english):
     concepts = landscape.invert(points)
     assert np.allclose(np.linalg.norm(concepts, axis=1), NORM, rtol=0.01)
     apart = np.linalg.norm(landscape.project(concepts) - points, axis=1)
-    assert np.median(apart) < 0.05 * extent(landscape.coordinates)
+    assert np.quantile(apart, 0.9) < 0.02 * extent(landscape.coordinates)
     assert not np.allclose(concepts[0], concepts[1])
 
 
@@ -309,17 +310,23 @@ def test_a_document_map_places_any_number(document_map, english, count):
     if count:
         # Each lies where the sentence lies that it is almost the same as.
         home = np.resize(document_map.coordinates[:30], (count, 2))
-        assert np.median(np.linalg.norm(points - home, axis=1)) < 0.15 * extent(document_map.coordinates)
+        assert np.linalg.norm(points - home, axis=1).max() < 0.05 * extent(document_map.coordinates)
 
 
 def test_a_document_map_reads_its_points(document_map, english):
-    concepts = document_map.invert(document_map.coordinates[:30])
-    assert np.allclose(concepts, english, atol=0.05)
+    assert np.allclose(document_map.invert(document_map.coordinates[:30]), english, atol=0.05)
     middle = document_map.coordinates.reshape(30, 2, 2).mean(1)
-    concepts = document_map.invert(middle)
+    outside = np.array([[1e6, -1e6]], np.float32)
+    concepts = document_map.invert(np.concatenate([middle, outside]))
     assert np.allclose(np.linalg.norm(concepts, axis=1), NORM, rtol=0.01)
-    apart = np.linalg.norm(document_map.project(concepts) - middle, axis=1)
-    assert np.median(apart) < 0.2 * extent(document_map.coordinates)
+    apart = np.linalg.norm(document_map.project(concepts[:30]) - middle, axis=1)
+    assert np.median(apart) < 0.15 * extent(document_map.coordinates)
+
+
+def test_a_translation_is_placed_beside_its_sentence(english, german):
+    alone = DocumentMap.fit(english, seed=0)
+    apart = np.linalg.norm(alone.project(german) - alone.coordinates, axis=1)
+    assert np.median(apart) < 0.1 * extent(alone.coordinates)
 
 
 def test_the_smallest_document(english):
