@@ -28,7 +28,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 
 benchmark: $(VENV)/run.stamp
-	$(BIN)/python benchmarks/editing.py
+	$(BIN)/python -m benchmarks.editing
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Conceptscape needs Python 3.11 or newer." if sys.version_info < (3, 11) else 0)'

@@ -67,7 +67,7 @@ def main() -> None:
         Editor(e, document).preview_interpolation(a, b, (i % 9 + 1) / 10, "eng_Latn")
 
     def continue_by_one(i: int) -> None:
-        e.continue_(document.vectors[: 8 + i % 8], 1, "eng_Latn", seed=i, minimum=1)
+        e.continue_(document.vectors[: 8 + i % 8], 1, "eng_Latn", seed=max(i, 0), minimum=1)
 
     def open_long(i: int) -> None:
         e.project(e.import_text(long, "eng_Latn").vectors)

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import VectorError
+from .errors import SeedError, VectorError
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
     return np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def seeded(*seed: int) -> np.random.Generator:
+    """Random numbers that are the same for the same seed. Raises SeedError for a negative one."""
+    if min(seed) < 0:
+        raise SeedError(f"A seed is a whole number from 0 up, not {min(seed)}.")
+    return np.random.default_rng(seed)
 
 
 def rescale(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -56,7 +63,7 @@ def arithmetic(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def vary(vector: np.ndarray, amount: float, seed: int) -> np.ndarray:
     """A seeded sample around a concept: `amount` is the noise's share of the concept's own spread (0 to 1)."""
-    noise = np.random.default_rng(seed).standard_normal(vector.shape).astype(np.float32)
+    noise = seeded(seed).standard_normal(vector.shape).astype(np.float32)
     spread = float(_length(vector)[0]) / np.sqrt(len(vector))
     return rescale(vector + amount * spread * noise, vector)
 

@@ -21,6 +21,10 @@ class VectorError(ConceptscapeError):
     """Vectors of the wrong shape, or with values that are not finite."""
 
 
+class SeedError(ConceptscapeError):
+    """A seed that no random number can be drawn from."""
+
+
 class EditError(ConceptscapeError):
     """An edit that the document does not allow."""
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.concepts import arithmetic, blend, cosine, slerp, vary
-from engine.errors import VectorError
+from engine.errors import SeedError, VectorError
 
 rng = np.random.default_rng(0)
 A, B, C = (rng.standard_normal(64).astype(np.float32) for _ in range(3))
@@ -36,3 +36,5 @@ def test_vary_is_seeded_and_grows_with_its_amount() -> None:
     near, far = (cosine(A, vary(A, amount, 1))[0, 0] for amount in (0.1, 0.8))
     assert near > 0.98 > far
     assert np.allclose(vary(A, 0.0, 1), A, atol=1e-5)
+    with pytest.raises(SeedError, match="from 0 up"):
+        vary(A, 0.1, -1)

@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from engine import Engine
+from engine import Engine, Search
 from engine.document import Document
-from engine.errors import TextError
+from engine.errors import SeedError, TextError
 
 
 def test_importing_the_engine_is_light() -> None:
@@ -35,6 +35,10 @@ def test_continuing_is_seeded_and_ends(e: Engine, story: Document) -> None:
     others = {c.text for seed in range(5) for c in e.continue_(begun, 1, "eng_Latn", seed=seed, temperature=1.0)}
     assert len(others) > 1
     assert len(e.continue_(begun, 4, "eng_Latn", seed=7, minimum=4)) == 4
+    with pytest.raises(SeedError):
+        e.continue_(begun, 1, "eng_Latn", seed=-1)
+    with pytest.raises(SeedError):
+        e.decode(begun, "eng_Latn", Search("sample", seed=-1))
     long = e.continue_(begun, 120, "eng_Latn", seed=1)
     assert len(long) < 120  # a document ends by itself
     german = e.continue_(begun, 1, "deu_Latn", seed=7)

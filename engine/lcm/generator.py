@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..concepts import cosine
+from ..concepts import cosine, seeded
 from ..spaces import Progress
 from .base import BaseLCM, checked
 
@@ -44,7 +44,7 @@ def generate(
     Seeds give alternatives, spread out by `temperature`; at temperature 0 all are the same. Raises VectorError for a
     prefix that the model can't read.
     """
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     threshold = float(model.end_threshold) if stop.end is None else stop.end
     told = checked(prefix, model.dims.concept)
     reading = model.read()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..concepts import seeded
 from . import Search
 from .transformer import Cache, TextDecoder
 
@@ -81,7 +82,7 @@ class Decoding:
         lengths = torch.full((n,), length)
         score = torch.zeros(n)
         # Each row has random numbers of its own, so that a batch's size does not change what is drawn.
-        draws = [np.random.default_rng((search.seed, first + i)).random(length) for i in range(n)]
+        draws = [seeded(search.seed, first + i).random(length) for i in range(n)]
         random = torch.from_numpy(np.stack(draws)).float()
         alive = torch.arange(n)
         logits, conditions, cache = self.start(concepts, language, length)

@@ -69,7 +69,8 @@ PLAIN = frozenset(
     good new old big little great best better first second third last next same other others own few only very more
     most many small long whole different certain special important word words name names people person man men woman
     women the and was were are had has have did does that this with for but not you they she his her him its their
-    them our what said told asked into from been then than when who can there going want wants wanted your gave knew like spot
+    them our what said told asked into from been then than when who can there going want wants wanted your gave
+    knew like spot
     """.split()  # noqa: SIM905 - read as a paragraph, not as eighty strings
 )
 
@@ -170,8 +171,6 @@ def mixtures(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
 def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
     """Fit the network to UMAP's points [N, 2] of concepts [N, D], with fresh noise in every batch."""
     torch.manual_seed(recipe.seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # products this small lose four fifths of their time to a second thread
     network = Placement(vectors.shape[1])
     x, y = torch.from_numpy(vectors), torch.from_numpy(points)
     steps = recipe.epochs * -(-len(x) // recipe.batch)
@@ -186,7 +185,6 @@ def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
             loss.backward()
             optimizer.step()
             schedule.step()
-    torch.set_num_threads(threads)
     return network.eval()
 
 
@@ -340,6 +338,7 @@ def save(
 
 def make(folder: Path, out: Path, recipe: Recipe) -> Landscape:
     began = time.monotonic()
+    torch.set_num_threads(1)  # on a busy machine two threads spend most of their time waiting for each other
 
     def told(what: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
