@@ -170,6 +170,7 @@ def mixtures(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
     """Fit the network to UMAP's points [N, 2] of concepts [N, D], with fresh noise in every batch."""
+    torch.set_num_threads(1)  # once more: numba, which UMAP runs on, sets it back
     torch.manual_seed(recipe.seed)
     network = Placement(vectors.shape[1])
     x, y = torch.from_numpy(vectors), torch.from_numpy(points)
