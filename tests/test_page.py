@@ -209,6 +209,21 @@ def test_list_and_map_select_together(page: Page) -> None:
     expect(selected(page)).to_have_count(0)
 
 
+def test_the_lasso_selects_what_it_encloses(page: Page) -> None:
+    begin(page, "Lasso")
+    page.locator("#concept-map .lasso").click()
+    box = page.locator("#concept-map .js-plotly-plot").bounding_box()
+    assert box
+    left, top = box["x"] + 12, box["y"] + 60  # below the switch between the maps
+    right, bottom = box["x"] + box["width"] - 60, box["y"] + box["height"] - 12
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(x, y, steps=8)
+    page.mouse.up()
+    expect(selected(page)).to_have_count(len(points(page)))
+
+
 def test_a_writers_session(page: Page, program: Program) -> None:
     begin(page, "Session")
     expect(sentences(page)).to_have_count(5)
