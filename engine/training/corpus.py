@@ -13,23 +13,9 @@ from pathlib import Path
 import sentencex
 
 from ..errors import CorpusError
+from ..segmentation import TWO_LETTERS
 
-LANGUAGES = (
-    "eng",
-    "deu",
-    "fra",
-    "spa",
-    "ita",
-    "por",
-)  # in the order of the decoder's language vectors
-TWO_LETTERS = {
-    "eng": "en",
-    "deu": "de",
-    "fra": "fr",
-    "spa": "es",
-    "ita": "it",
-    "por": "pt",
-}
+LANGUAGES = ("eng", "deu", "fra", "spa", "ita", "por")  # in the order of the decoder's language vectors
 
 
 @dataclass(frozen=True)
