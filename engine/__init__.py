@@ -19,6 +19,7 @@ import numpy as np
 from . import concepts, segmentation, text
 from .document import ConceptNode, Document, Provenance
 from .errors import LanguageError, TextError
+from .gradient import gradients
 from .spaces import ConceptSpace, Language, Progress, Search, load_space
 
 if TYPE_CHECKING:
@@ -110,16 +111,13 @@ class Engine:
         return concepts.slerp(a, b, t)
 
     def gradient(self, a: str, b: str, steps: int, lang: str) -> list[str]:
-        """`steps` sentences that lead from sentence a to sentence b, both ends decoded too."""
+        """`steps` sentences that lead steadily from sentence a to sentence b, both ends decoded too."""
         if steps < 2:
             raise TextError("A gradient needs at least 2 steps: its two ends.")
         for sentence in (a, b):
             text.check(sentence, self.language(lang))
         start, end = self.encode([a, b], lang)
-        return self.decode(
-            np.stack([concepts.slerp(start, end, i / (steps - 1)) for i in range(steps)]),
-            lang,
-        )
+        return gradients(self.space, [(start, end)], lang, steps)[0]
 
     def continue_(
         self,

@@ -150,11 +150,12 @@ def continue_(args: argparse.Namespace) -> None:
 def evaluate_space(args: argparse.Namespace) -> None:
     data, name = read(args.file)
     space = load().space
-    pairs = evaluation.read_pairs(data, name, space)
+    pairs = evaluation.read_pairs(data, name, space.languages)
     if args.limit:
         pairs = evaluation.thin(pairs, args.limit)
+    told = evaluation.story_sentences(args.stories, space.languages) if args.stories else {}
     with progress("Evaluating") as report:
-        result = evaluation.evaluate_space(space, pairs, args.gradients, args.seed, report)
+        result = evaluation.evaluate_space(space, pairs, told, args.gradients, args.seed, report)
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else evaluation.table(result))
 
 
@@ -354,8 +355,8 @@ def parser() -> argparse.ArgumentParser:
         evaluate_space,
         "space",
         "Measure the concept space on translated sentences: BLEU and chrF of the four directions (1>2: text 1, decoded "
-        "in language 2), how often the translation is the nearest concept, and whether gradients lead steadily to "
-        "their end.",
+        "in language 2), how often the translation is the nearest concept, whether gradients lead steadily to "
+        "their end, and what noise changes.",
         "python -m engine evaluate space pairs.tsv.gz --limit 50 --json",
         evaluate.add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser),
     )
@@ -366,6 +367,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
     made.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="at most N pairs of each pair of languages")
+    made.add_argument(
+        "--stories",
+        type=Path,
+        metavar="DOCUMENTS.jsonl[.gz]",
+        help="score story sentences kept for validation, too",
+    )
     made.add_argument("--gradients", type=whole(0, 10**6), default=100, metavar="N", help="how many walks (100)")
     made.add_argument("--seed", type=seed, default=0, metavar="N", help="which sentences the walks join (0)")
     return top

@@ -2,13 +2,16 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import engine
 from engine.errors import Cancelled, CorpusError, TextError
-from engine.evaluation import Pair, evaluate_space, language_codes, read_pairs, table, thin
+from engine.evaluation import Pair, evaluate_space, read_pairs, table, thin
+from engine.evaluation.pairs import language_codes
+from engine.evaluation.stories import story_sentences
 from engine.spaces import Language, Search
 
 WORDS = {
@@ -70,15 +73,19 @@ def test_a_perfect_space_scores_100() -> None:
     for name in ("english_to_itself", "others_to_themselves", "to_english", "from_english", "between_others"):
         assert summary[name] == {"bleu": 100, "chrf": 100}
     assert summary["retrieval"] == 100
+    perfect = {"1-8 words": {"sentences": 16, "bleu": 100, "chrf": 100}}
+    assert report["lengths"] == {"to themselves": perfect, "translated": perfect}
     # Six steps of a walk: one jumps to the other end, five stay where they are.
+    jump = {"nearer": 16.67, "same": 83.33, "farther": 0}
     assert report["walk"] == {
         "gradients": 12,
         "sentences": 7,
-        "nearer": 16.67,
-        "same": 83.33,
-        "farther": 0,
+        "equal_steps": jump,
+        "gradient": jump,
         "new_midpoints": 0,
+        "stable_midpoints": 100,
     }
+    assert report["noise"]["0.1"] == {"unchanged": 100, "bleu": 100}
     json.dumps(report)
     assert "eng_Latn deu_Latn" in table(report)
 
@@ -92,7 +99,7 @@ def test_each_direction_is_scored_apart() -> None:
     assert report["summary"]["to_english"]["bleu"] == 100
     assert report["summary"]["from_english"]["bleu"] == 0
     assert report["summary"]["between_others"] == {"bleu": None, "chrf": None}
-    assert report["walk"]["nearer"] == 8.33  # half the walks are mute
+    assert report["walk"]["equal_steps"]["nearer"] == 8.33  # half the walks are mute
     assert "between others" not in table(report)
 
 
@@ -118,9 +125,33 @@ def test_one_sentence_said_twice_is_encoded_once_and_found_either_way() -> None:
     assert "gradients" not in table(report)
 
 
+def test_story_sentences_are_scored_by_language_and_length(tmp_path: Path) -> None:
+    long = " ".join(["Words"] * 26) + "."
+    records = [
+        {"lang": "eng", "split": "valid", "text": f"One small red house. {long}\nNo. Two old green trees."},
+        {"lang": "eng", "split": "train", "text": "Three young white dogs."},
+        {"lang": "deu", "split": "valid", "text": "Ein kleines rotes Haus."},
+    ]
+    path = tmp_path / "documents.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    said = story_sentences(path, WORDS)
+    assert said["stories"] == [
+        ("eng_Latn", "One small red house."),
+        ("eng_Latn", long),
+        ("eng_Latn", "Two old green trees."),
+        ("deu_Latn", "Ein kleines rotes Haus."),
+    ]
+    assert said["long sentences"] == [("eng_Latn", long)]
+    told = {"stories": [("eng_Latn", WORDS["eng_Latn"][0]), ("deu_Latn", WORDS["deu_Latn"][1])]}
+    report = evaluate_space(Phrasebook(mute="deu_Latn"), pairs("eng_Latn", "fra_Latn"), told, gradients=0)
+    assert report["sentences"]["stories"]["eng_Latn"] == {"sentences": 1, "bleu": 100, "chrf": 100}
+    assert report["sentences"]["stories"]["deu_Latn"]["bleu"] == 0
+    assert "stories, deu_Latn" in table(report)
+
+
 def test_progress_ends_full_and_can_stop() -> None:
     seen: list[tuple[int, int]] = []
-    evaluate_space(Phrasebook(), pairs("eng_Latn", "deu_Latn"), 5, progress=lambda *now: seen.append(now))
+    evaluate_space(Phrasebook(), pairs("eng_Latn", "deu_Latn"), gradients=5, progress=lambda *now: seen.append(now))
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1]
 
@@ -134,13 +165,12 @@ def test_progress_ends_full_and_can_stop() -> None:
 def test_reads_short_and_long_codes_plain_and_gzip() -> None:
     rows = [("eng", "deu_Latn", "one small red house", " ein kleines rotes Haus ", "tatoeba")]
     for data in (tsv(*rows), gzip.compress(tsv(*rows)), b"\xef\xbb\xbf" + tsv(*rows, end="\r\n") + b"\n"):
-        assert read_pairs(data, "pairs.tsv", Phrasebook()) == [pairs("eng_Latn", "deu_Latn")[0]]
+        assert read_pairs(data, "pairs.tsv", WORDS) == [pairs("eng_Latn", "deu_Latn")[0]]
 
 
 def test_three_letters_must_name_one_language() -> None:
-    space = Phrasebook()
-    space.languages = {code: Language(code, code, code) for code in ("zho_Hans", "zho_Hant", "eng_Latn")}
-    assert language_codes(space) == {c: c for c in ("zho_Hans", "zho_Hant", "eng_Latn")} | {"eng": "eng_Latn"}
+    codes = ("zho_Hans", "zho_Hant", "eng_Latn")
+    assert language_codes(codes) == {c: c for c in codes} | {"eng": "eng_Latn"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +192,7 @@ def test_three_letters_must_name_one_language() -> None:
 )
 def test_bad_rows_are_named(data: bytes, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
-        read_pairs(data, "pairs.tsv", Phrasebook())
+        read_pairs(data, "pairs.tsv", WORDS)
 
 
 def test_thin_takes_evenly_from_each_pair_of_languages() -> None:
@@ -179,9 +209,9 @@ def test_the_real_space_finds_translations(e: engine.Engine) -> None:
         ("eng", "deu", "She has lost her key.", "Sie hat ihren Schlüssel verloren."),
         ("eng", "deu", "It has been raining for three days.", "Es regnet seit drei Tagen."),
     ]
-    report = evaluate_space(e.space, read_pairs(tsv(*rows), "pairs.tsv", e.space), gradients=2)
+    report = evaluate_space(e.space, read_pairs(tsv(*rows), "pairs.tsv", e.space.languages), gradients=2)
     assert report["languages"][0]["retrieval"] == {"1>2": 100, "2>1": 100}
     assert report["summary"]["english_to_itself"]["chrf"] > 20
-    walk = report["walk"]
+    walk = report["walk"]["equal_steps"]
     assert walk["nearer"] + walk["same"] + walk["farther"] == pytest.approx(100, abs=0.1)
     assert walk["nearer"] > walk["farther"]

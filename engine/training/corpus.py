@@ -16,6 +16,7 @@ from ..errors import CorpusError
 from ..segmentation import TWO_LETTERS
 
 LANGUAGES = ("eng", "deu", "fra", "spa", "ita", "por")  # in the order of the decoder's language vectors
+VALID = "valid.tsv.gz"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Story:
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line.rstrip("\n")
@@ -75,9 +77,39 @@ def sentences(folder: Path) -> Iterator[tuple[str, str]]:
         yield row[0], clean(row[1])
 
 
-def stories(folder: Path) -> Iterator[Story]:
-    """Documents as sequences of sentences, in the order of the file."""
-    path = folder / "documents.jsonl.gz"
+def distinct_pairs(folder: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Pairs without repetitions, without what is held out, and without those whose lengths can't be a translation's."""
+    held = held_out(folder)
+    seen = set()
+    for a, b, left, right in pairs(folder):
+        keys = (a + key(left), b + key(right))
+        alike = max(len(left), len(right)) <= 20 + 3 * min(len(left), len(right))
+        if keys not in seen and alike and held.isdisjoint(keys):
+            seen.add(keys)
+            yield a, b, left, right
+
+
+def distinct_sentences(folder: Path) -> Iterator[tuple[str, str]]:
+    """Single sentences without repetitions and without what is held out."""
+    seen = held_out(folder)
+    for lang, text in sentences(folder):
+        same = lang + key(text)
+        if same not in seen:
+            seen.add(same)
+            yield lang, text
+
+
+def held_out(folder: Path) -> set[str]:
+    """Language and key of the sentences kept for scores; none where there is no `valid.tsv.gz`."""
+    if not (folder / VALID).exists():
+        return set()
+    return {lang + key(text) for a, b, x, y in pairs(folder, VALID) for lang, text in ((a, x), (b, y))}
+
+
+def stories(path: Path) -> Iterator[Story]:
+    """Documents as sequences of sentences, in the order of the file (or of a folder's `documents.jsonl.gz`)."""
+    if path.is_dir():
+        path = path / "documents.jsonl.gz"
     for number, line in lines(path):
         try:
             record = json.loads(line)

@@ -2,231 +2,91 @@
 
 The objective is SONAR's (arXiv 2308.11466, section 3): translation and denoising autoencoding through one
 vector, with an alignment loss between translations. Gaussian noise on the concept makes the space between
-sentences decode too.
+sentences decode too. Weights compute in bf16 and are kept in fp32; `torchrun` spreads a run over several GPUs
+or cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
-import math
-import random
+import os
 import shutil
+import signal
+import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import sentencepiece
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
-from ..errors import TrainingError, WeightsError
-from ..spaces.transformer import (
-    BUILTIN_DECODER,
-    BUILTIN_ENCODER,
-    PAD,
-    TextDecoder,
-    TextEncoder,
-)
+from ..errors import ConceptscapeError, TrainingError, WeightsError
+from ..evaluation import Pair, evaluate_space, read_pairs, thin
+from ..spaces.builtin import BOS, EOS, BuiltinSpace
+from ..spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, PAD, TextDecoder, TextEncoder
 from ..weights import load_weights, save_weights
-from . import corpus
+from . import corpus, e5
+from .batches import Batches, Mixture, Unit
 
-UNK, BOS, EOS = 1, 2, 3
-CODES = {lang: i for i, lang in enumerate(corpus.LANGUAGES)}
+NAN_STEPS = 10  # so many in a row stop the run
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Mixture):
     """Every number of a run."""
 
-    steps: int = 6000  # the learning rate is constant and falls to zero over the last `decay` of them
-    decay: float = 0.4
-    warmup: int = 150
-    tokens: int = 3600  # padded source and target tokens in a batch
-    decoder_rate: float = 1.2e-3
+    steps: int = 8000
+    warmup: int = 150  # steps in which the rates rise
+    decay: int = 1500  # steps at the end in which they fall to zero
     encoder_rate: float = 2e-4
+    decoder_rate: float = 1.2e-3
     align: float = 0.5  # weight of the alignment loss
-    noise: float = 0.35  # largest standard deviation of the noise on a concept (its own is 1)
-    pair_share: float = 0.4  # of the batches' units; the others are single sentences
-    story_share: float = 0.3  # of the single sentences
-    same_language: float = 0.35  # how often a side of a pair is decoded into its own language
-    corrupt: float = 0.25  # how often a single sentence is corrupted before it is encoded
-    longest: int = 64  # tokens
-    seed: int = 0
+    noise: float = 0.25  # largest standard deviation of the noise on a concept (its own is 1)
+    average: float = 0.999  # what the averaged weights keep of themselves at each step
+    fresh_layers: bool = False  # whether the decoder starts from nothing, whatever --init says
 
-
-class Texts:
-    """Token ids of many sentences in one flat array, with their languages."""
-
-    def __init__(
-        self,
-        tokenizer: sentencepiece.SentencePieceProcessor,
-        texts: list[str],
-        langs: list[str],
-    ) -> None:
-        ids = tokenizer.encode(texts)
-        self.starts = np.cumsum([0] + [len(i) for i in ids])
-        self.flat = np.fromiter((t for i in ids for t in i), np.uint16, self.starts[-1])
-        self.langs = np.array([CODES[lang] for lang in langs], np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.langs)
-
-    def __getitem__(self, index: int) -> list[int]:
-        return self.flat[self.starts[index] : self.starts[index + 1]].tolist()
-
-    def length(self, index: int) -> int:
-        return int(self.starts[index + 1] - self.starts[index])
-
-
-@dataclass(frozen=True)
-class Example:
-    source: list[int]
-    target: list[int]
-    lang: int
-
-
-Unit = list[Example]  # one sentence to itself, or the two sides of a pair
-
-
-class Data:
-    """The corpus as a stream of batches, the same stream for the same seed."""
-
-    def __init__(
-        self,
-        folder: Path,
-        tokenizer: sentencepiece.SentencePieceProcessor,
-        recipe: Recipe,
-    ) -> None:
-        self.recipe = recipe
-        left, right = [], []
-        for a, b, x, y in corpus.pairs(folder):
-            left.append((a, x))
-            right.append((b, y))
-        self.left = Texts(tokenizer, [t for _, t in left], [lang for lang, _ in left])
-        self.right = Texts(tokenizer, [t for _, t in right], [lang for lang, _ in right])
-        seen: set[str] = set()
-        singles = []
-        for lang, text in corpus.sentences(folder):
-            same = lang + corpus.key(text)
-            if same not in seen:
-                seen.add(same)
-                singles.append((lang, text))
-        told = [
-            (story.lang, s)
-            for story in corpus.stories(folder)
-            if story.split == "train"
-            for s in story.sentences
-            if 4 <= len(s) <= 400
-        ]
-        self.singles = Texts(tokenizer, [t for _, t in singles], [lang for lang, _ in singles])
-        self.told = Texts(tokenizer, [t for _, t in told], [lang for lang, _ in told])
-        # Pairs: square-root sampling over the 15 language pairs; singles: every language alike.
-        kinds = self.left.langs.astype(int) * 6 + self.right.langs
-        self.pair_pools = {k: np.flatnonzero(kinds == k) for k in np.unique(kinds)}
-        self.single_pools = [np.flatnonzero(self.singles.langs == i) for i in range(6)]
-        sides = np.concatenate([self.left.langs, self.right.langs])
-        self.side_pools = [np.flatnonzero(sides == i) for i in range(6)]
-        self.told_pools = [np.flatnonzero(self.told.langs == i) for i in range(6)]
-
-    def pair(self, rng: random.Random) -> Unit:
-        pools = list(self.pair_pools.values())
-        i = int(rng.choice(rng.choices(pools, [math.sqrt(len(p)) for p in pools])[0]))
-        a, b = self.left[i], self.right[i]
-        la, lb = int(self.left.langs[i]), int(self.right.langs[i])
-        own = self.recipe.same_language
-        return [
-            Example(a, a, la) if rng.random() < own else Example(a, b, lb),
-            Example(b, b, lb) if rng.random() < own else Example(b, a, la),
-        ]
-
-    def single(self, rng: random.Random) -> Unit:
-        if rng.random() < self.recipe.story_share:
-            lang = rng.choices(range(6), [0.8, 0.04, 0.04, 0.04, 0.04, 0.04])[0]
-            target = self.told[int(rng.choice(self.told_pools[lang]))]
-        elif rng.random() < 0.5:  # sides of pairs are good single sentences, and the most there are of some languages
-            lang = rng.randrange(6)
-            i = int(rng.choice(self.side_pools[lang]))
-            target = self.left[i] if i < len(self.left) else self.right[i - len(self.left)]
-        else:
-            lang = rng.randrange(6)
-            target = self.singles[int(rng.choice(self.single_pools[lang]))]
-        source = self.corrupted(target, rng) if rng.random() < self.recipe.corrupt else target
-        return [Example(source, target, lang)]
-
-    def corrupted(self, ids: list[int], rng: random.Random) -> list[int]:
-        """Drop, blank and locally shuffle tokens (denoising autoencoding)."""
-        kept = [UNK if rng.random() < 0.05 else t for t in ids if rng.random() > 0.08]
-        order = sorted(range(len(kept)), key=lambda j: j + rng.uniform(0, 2.0))
-        return [kept[j] for j in order] or ids
-
-    def batches(self, start: int = 0) -> Iterator[list[Unit]]:
-        """Batches from step `start` on. Units of like length share a batch, so that little is padding."""
-        window = start // 100
-        skip = start % 100
-        while True:
-            rng = random.Random(f"{self.recipe.seed}/{window}")
-            made: list[list[Unit]] = []
-            units: list[Unit] = []
-            total = 0
-            while total < 100 * self.recipe.tokens:
-                unit = self.pair(rng) if rng.random() < self.recipe.pair_share else self.single(rng)
-                if max(max(len(e.source), len(e.target)) for e in unit) + 2 <= self.recipe.longest:
-                    units.append(unit)
-                    total += sum(len(e.source) + len(e.target) + 3 for e in unit)
-            units.sort(key=lambda u: max(max(len(e.source), len(e.target)) for e in u))
-            size = sum(sum(len(e.source) + len(e.target) + 3 for e in u) for u in units) / 100
-            batch: list[Unit] = []
-            spent = 0.0
-            for unit in units:
-                batch.append(unit)
-                spent += sum(len(e.source) + len(e.target) + 3 for e in unit)
-                if spent >= size and len(made) < 99:
-                    made.append(batch)
-                    batch, spent = [], spent - size
-            made.append(batch)
-            rng.shuffle(made)
-            yield from made[skip:]
-            window, skip = window + 1, 0
-
-
-def padded(rows: list[list[int]]) -> Tensor:
-    width = -(-max(map(len, rows)) // 4) * 4
-    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+    def rate(self, step: int) -> float:
+        """The learning rates' share of their peaks: up, constant, then linear to zero."""
+        return min(1.0, (step + 1) / self.warmup, max(0.0, (self.steps - step) / self.decay))
 
 
 class TokenLoss(torch.autograd.Function):
-    """Mean cross-entropy of states @ embedding.T against targets, keeping only bf16 probabilities.
+    """Mean cross-entropy of states [N, width] @ embedding.T against targets [N], keeping only bf16 probabilities.
 
-    The fp32 log-softmax over the vocabulary would be a fifth of a step on a CPU.
+    The fp32 log-softmax over the vocabulary would be a fifth of a step on a CPU. Rows go through it in chunks
+    that a core's cache holds.
     """
 
     @staticmethod
-    def forward(ctx, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
         states, weight = states.bfloat16(), embedding.bfloat16()
-        logits = states @ weight.T
-        top = logits.amax(1, keepdim=True)
-        chosen = logits.gather(1, targets[:, None]).float()
-        probabilities = logits.sub_(top).exp_()
-        total = probabilities.sum(1, keepdim=True, dtype=torch.float32)
-        probabilities.div_(total.to(torch.bfloat16))
-        ctx.save_for_backward(states, weight, probabilities, targets)
-        return (total.log() + top.float() - chosen).mean()
+        probabilities = states @ weight.T
+        loss = states.new_zeros((), dtype=torch.float32)
+        for logits, wanted in zip(probabilities.split(128), targets.split(128), strict=True):
+            top = logits.amax(1, keepdim=True)
+            chosen = logits.gather(1, wanted[:, None]).float()
+            total = logits.sub_(top).exp_().sum(1, keepdim=True, dtype=torch.float32)
+            logits.mul_(total.reciprocal().to(logits.dtype))
+            loss += (total.log() + top.float() - chosen).sum()
+        probabilities[torch.arange(len(targets), device=targets.device), targets] -= 1
+        ctx.save_for_backward(states, weight, probabilities)
+        return loss / len(targets)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        states, weight, probabilities, targets = ctx.saved_tensors
-        probabilities = probabilities.clone()
-        rows = torch.arange(len(targets), device=targets.device)
-        probabilities[rows, targets] -= 1
-        scale = grad / len(targets)
-        return (
-            (probabilities @ weight).float() * scale,
-            (probabilities.T @ states).float() * scale,
-            None,
-        )
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        states, weight, difference = ctx.saved_tensors
+        scale = (grads[0] / len(states)).to(states.dtype)
+        return (difference @ weight) * scale, (difference.T @ states) * scale, None
+
+
+def padded(rows: list[list[int]], width: int) -> Tensor:
+    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
 
 
 class SpaceModel(nn.Module):
@@ -237,185 +97,325 @@ class SpaceModel(nn.Module):
         self.encoder = TextEncoder(BUILTIN_ENCODER)
         self.decoder = TextDecoder(BUILTIN_DECODER)
 
-    def losses(self, batch: list[Unit], recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def losses(self, batch: list[Unit], noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Token cross-entropy (nats) and alignment (mean squared difference between translations)."""
-        device = self.encoder.embed.weight.device
-        examples = [e for unit in batch for e in unit]
-        sources = padded([[BOS, *e.source, EOS] for e in examples]).to(device)
-        inputs = padded([e.target for e in examples]).to(device)
-        targets = padded([[*e.target, EOS] for e in examples])[:, : inputs.shape[1] + 1]
-        if targets.shape[1] < inputs.shape[1] + 1:
-            targets = nn.functional.pad(targets, (0, inputs.shape[1] + 1 - targets.shape[1]))
-        targets = targets.to(device)
-        langs = torch.tensor([e.lang for e in examples], device=device)
-        with torch.autocast(device.type, torch.bfloat16):
-            z = self.encoder(sources)
-            scale = torch.rand(len(examples), 1, generator=generator).to(device) * recipe.noise
-            noisy = z + scale * torch.randn(z.shape, generator=generator).to(device)
-            states = self.decoder.states(inputs, self.decoder.condition(noisy), langs)
+        weight = self.decoder.embed.weight
+        examples = [example for unit in batch for example in unit]
+        source_width = max(len(e.source) for e in examples) + 2
+        target_width = max(len(e.target) for e in examples)
+        sources = padded([[BOS, *e.source, EOS] for e in examples], source_width).to(weight.device)
+        inputs = padded([e.target for e in examples], target_width).to(weight.device)
+        targets = padded([[*e.target, EOS] for e in examples], target_width + 1).to(weight.device)
+        langs = torch.tensor([e.lang for e in examples], device=weight.device)
+        z = self.encoder(sources)
+        # Drawn on the CPU, so that every device trains on the same noise.
+        scale = noise * torch.rand(len(examples), 1, generator=generator)
+        noisy = z + (scale * torch.randn(z.shape, generator=generator)).to(z.device)
+        states = self.decoder.states(inputs, self.decoder.condition(noisy.to(weight.dtype)), langs)
         real = targets != PAD
-        loss = TokenLoss.apply(states[real], self.decoder.embed.weight, targets[real])
-        index = 0
-        first = []
-        for unit in batch:
-            if len(unit) == 2:
-                first.append(index)
-            index += len(unit)
-        if not first:
-            return loss, loss.new_zeros(())
-        a = torch.tensor(first, device=device)
-        return loss, (z[a] - z[a + 1]).square().mean()
+        tokens = TokenLoss.apply(states[real], weight, targets[real])
+        firsts = itertools.accumulate((len(unit) for unit in batch), initial=0)
+        pairs = [first for first, unit in zip(firsts, batch, strict=False) if len(unit) == 2]
+        if not pairs:
+            return tokens, tokens.new_zeros(())
+        a = torch.tensor(pairs, device=z.device)
+        return tokens, (z[a] - z[a + 1]).square().mean()
 
 
-def load(path: Path, model: SpaceModel) -> None:
-    """Load a checkpoint; raises WeightsError where its shapes are another model's."""
-    state = load_weights(path)
+class Weights:
+    """The fp32 weights of a module that computes in bf16, in one vector, with their average over the steps.
+
+    The module's own weights and gradients become views of two bf16 vectors, so that copying, summing over
+    processes and the optimizer are one operation each.
+    """
+
+    def __init__(self, module: nn.Module, peak: float) -> None:
+        self.module, self.peak = module, peak
+        self.exact = nn.Parameter(nn.utils.parameters_to_vector(module.parameters()).detach().float())
+        self.exact.grad = torch.zeros_like(self.exact)
+        self.averaged = self.exact.detach().clone()
+        self.computing = self.exact.detach().bfloat16()
+        self.gradient = torch.zeros_like(self.computing)
+        module.bfloat16()
+        start = 0
+        for parameter in module.parameters():
+            end = start + parameter.numel()
+            parameter.data = self.computing[start:end].view_as(parameter)
+            parameter.grad = self.gradient[start:end].view_as(parameter)
+            start = end
+
+    def take_gradient(self, processes: int) -> Tensor:
+        """Move the gradient to the exact weights, averaged over the processes; its norm."""
+        assert self.exact.grad is not None
+        self.exact.grad.copy_(self.gradient)
+        self.gradient.zero_()
+        if processes > 1:
+            torch.distributed.all_reduce(self.exact.grad)
+            self.exact.grad.div_(processes)
+        return self.exact.grad.norm()
+
+    @torch.no_grad()
+    def updated(self, keep: float) -> None:
+        """After the optimizer changed the exact weights: average them, and compute with them."""
+        self.averaged.lerp_(self.exact, 1 - keep)
+        self.computing.copy_(self.exact)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"exact": self.exact.detach(), "averaged": self.averaged}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Raises WeightsError for a checkpoint of another shape."""
+        if state["exact"].shape != self.exact.shape:
+            raise WeightsError("The checkpoint holds a model of another shape; choose another folder with --out.")
+        self.exact.copy_(state["exact"])
+        self.averaged.copy_(state["averaged"])
+        self.computing.copy_(self.exact)
+
+
+def averaged_model(saved: dict[str, Any]) -> SpaceModel:
+    """The averaged weights of a checkpoint, in fp32."""
+    model = SpaceModel()
+    for tower in ("encoder", "decoder"):
+        module: nn.Module = getattr(model, tower)
+        nn.utils.vector_to_parameters(saved[tower]["averaged"].cpu(), module.parameters())
+    return model
+
+
+def initialize(model: SpaceModel, init: Path, tokenizer: sentencepiece.SentencePieceProcessor, fresh: bool) -> None:
+    """Start from a checkpoint (a safetensors file), or from multilingual-e5-small (a Hugging Face folder).
+
+    Where the decoder gets nothing, it starts from small random weights, its embedding from the encoder's.
+    Raises WeightsError where the shapes are another model's.
+    """
+    state = e5.encoder_state(init, tokenizer) if init.is_dir() else load_weights(init)
     if "encoder.positions.weight" in state:
         state["encoder.positions"] = state.pop("encoder.positions.weight")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{path.name} holds another model: {str(error).splitlines()[1].strip()}") from error
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=0.02)
+    if fresh or not any(name.startswith("decoder.") for name in state):
+        state = {name: tensor for name, tensor in state.items() if name.startswith("encoder.")}
+        embedding = state.get("encoder.embed.weight", model.encoder.embed.weight.detach())
+        state["decoder.embed.weight"] = embedding * (embedding.shape[1] ** -0.5 / embedding.std())
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise WeightsError(f"{init.name} holds another model: {name} is {list(tensor.shape)}.")
+    if not init.is_dir() and not fresh and (missing := own.keys() - state.keys()):
+        raise WeightsError(f"{init.name} holds another model: {min(missing)} is missing.")
+    model.load_state_dict(state, strict=False)
 
 
-def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate's share of its peak: warm-up, constant, then linear to zero."""
-    falling = recipe.steps * recipe.decay
-    return min(1.0, (step + 1) / recipe.warmup, max(0.0, (recipe.steps - step) / falling))
+class Run:
+    """One training run: its models, its place in the data, and its folder."""
 
-
-def train(
-    folder: Path,
-    init: Path,
-    tokenizer_file: Path,
-    out: Path,
-    recipe: Recipe,
-    minutes: float = 10,
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = sentencepiece.SentencePieceProcessor(str(tokenizer_file))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = SpaceModel().to(device)
-    load(init, model)
-    averaged = [p.detach().clone() for p in model.parameters()]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(model.encoder.parameters()), "peak": recipe.encoder_rate},
-            {"params": list(model.decoder.parameters()), "peak": recipe.decoder_rate},
-        ],
-        lr=0.0,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        fused=True,
-    )
-    step = 0
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        averaged = saved["averaged"]
-        step = saved["step"]
-        print(f"resumed at step {step}", flush=True)
-    data = Data(folder, tokenizer, recipe)
-    print(
-        f"{len(data.left)} pairs, {len(data.singles)} sentences, {len(data.told)} story sentences",
-        flush=True,
-    )
-
-    def save() -> None:
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "averaged": averaged,
-            "step": step,
+    def __init__(self, folder: Path, init: Path, tokenizer: Path, out: Path, recipe: Recipe) -> None:
+        self.processes = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if self.processes > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        self.recipe, self.out, self.tokenizer_file = recipe, out, tokenizer
+        out.mkdir(parents=True, exist_ok=True)
+        pieces = sentencepiece.SentencePieceProcessor(str(tokenizer))
+        torch.manual_seed(recipe.seed)
+        self.model = SpaceModel()
+        self.batches = Batches(folder, pieces, recipe)
+        self.checkpoint = out / "checkpoint.pt"
+        if not self.checkpoint.exists():
+            initialize(self.model, init, pieces, recipe.fresh_layers)
+        self.model.to(self.device)
+        self.parts = {
+            "encoder": Weights(self.model.encoder, recipe.encoder_rate),
+            "decoder": Weights(self.model.decoder, recipe.decoder_rate),
         }
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)  # a kill while saving leaves the last one whole
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [part.exact], "peak": part.peak} for part in self.parts.values()],
+            lr=0.0,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
+        )
+        self.step = self.seen = self.skipped = self.in_a_row = 0
+        self.valid: list[Pair] = []
+        if (folder / corpus.VALID).exists():
+            data = (folder / corpus.VALID).read_bytes()
+            self.valid = thin(read_pairs(data, corpus.VALID, BuiltinSpace.languages), 8)
+        if self.checkpoint.exists():
+            self.resume()
+        self.say(str(self.batches))
 
-    log = (out / "log.jsonl").open("a")
-    saved_at = time.monotonic()
-    sums = np.zeros(2)
-    since, began = 0, time.monotonic()
-    skipped = in_a_row = 0
-    for batch in data.batches(step):
-        if step >= recipe.steps:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate(step, recipe)
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        tokens, align = model.losses(batch, recipe, generator)
-        optimizer.zero_grad(set_to_none=True)
+    def resume(self) -> None:
+        try:
+            saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except (RuntimeError, OSError, EOFError) as error:
+            raise WeightsError(f"The checkpoint in {self.out} is damaged; delete it and start again.") from error
+        for name, part in self.parts.items():
+            part.restore(saved[name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for group, part in zip(self.optimizer.param_groups, self.parts.values(), strict=True):
+            group["peak"] = part.peak  # this run's, not the checkpoint's
+        self.step, self.seen, self.skipped = saved["step"], saved["seen"], saved["skipped"]
+        self.say(f"resumed at step {self.step}")
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **{name: part.state() for name, part in self.parts.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seen": self.seen,
+            "skipped": self.skipped,
+        }
+
+    def save(self) -> None:
+        if self.rank == 0:
+            torch.save(self.state(), self.checkpoint.with_suffix(".new"))
+            self.checkpoint.with_suffix(".new").replace(self.checkpoint)  # a kill while saving leaves the last whole
+
+    def say(self, text: str) -> None:
+        if self.rank == 0:
+            print(text, flush=True)
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Print a record, and add it to log.jsonl."""
+        if self.rank == 0:
+            self.say(json.dumps(record))
+            with (self.out / "log.jsonl").open("a") as log:
+                print(json.dumps(record), file=log)
+
+    def train_on(self, batch: list[Unit]) -> tuple[float, float]:
+        """One step on one batch for each process; the losses, nan where the step was skipped."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.seen + self.rank)
+        tokens, align = self.model.losses(batch, recipe.noise, generator)
         (tokens + recipe.align * align).backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if torch.isfinite(norm) and torch.isfinite(tokens):
-            optimizer.step()
-            in_a_row = 0
-            with torch.no_grad():
-                keep = min(0.999, (1 + step) / (10 + step))
-                torch._foreach_lerp_(averaged, list(model.parameters()), 1 - keep)
+        norm = torch.stack([part.take_gradient(self.processes) for part in self.parts.values()]).norm()
+        if torch.isfinite(norm):
+            rate = recipe.rate(self.step)
+            for group, part in zip(self.optimizer.param_groups, self.parts.values(), strict=True):
+                group["lr"] = part.peak * rate
+                assert part.exact.grad is not None
+                part.exact.grad.mul_((1 / norm.clamp_min(1.0)).item())  # gradients are clipped to norm 1
+            self.optimizer.step()
+            keep = min(recipe.average, (1 + self.step) / (10 + self.step))
+            for part in self.parts.values():
+                part.updated(keep)
+            self.in_a_row = 0
         else:
-            skipped, in_a_row = skipped + 1, in_a_row + 1
-            if in_a_row == 10:
-                save()
-                raise TrainingError(f"The loss was not finite ten times in a row, at step {step}; lower the rates.")
-        step += 1
-        sums += (float(tokens.detach()), float(align.detach()))
-        since += 1
-        if since == 50:
-            seconds = (time.monotonic() - began) / since
-            mean = (sums / since).round(4).tolist()
-            record = {
-                "step": step,
-                "tokens": mean[0],
-                "align": mean[1],
-                "seconds": round(seconds, 3),
-                "skipped": skipped,
+            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        self.step += 1
+        self.seen += self.processes
+        return tokens.item(), align.item()
+
+    def validate(self) -> None:
+        """Note the averaged weights' scores on a few held-out pairs."""
+        if self.rank == 0 and self.valid:
+            model = averaged_model({name: part.state() for name, part in self.parts.items()})
+            space = BuiltinSpace(model.encoder, model.decoder, self.tokenizer_file, "in training")
+            report = evaluate_space(space, self.valid, gradients=12)
+            scores = {
+                name: value["bleu"] if isinstance(value, dict) else value for name, value in report["summary"].items()
             }
-            print(json.dumps(record), file=log, flush=True)
-            print(json.dumps(record), flush=True)
-            sums[:] = 0
-            since, began = 0, time.monotonic()
-        if time.monotonic() - saved_at > minutes * 60:
-            save()
-            saved_at = time.monotonic()
-    save()
+            self.note({"step": self.step, "valid": scores | {"nearer": report["walk"]["equal_steps"]["nearer"]}})
+
+    def stopping(self, asked: bool) -> bool:
+        """Whether any process was asked to stop."""
+        if self.processes == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.device)
+        torch.distributed.all_reduce(flag)
+        return flag.item() > 0
+
+    def go(self, minutes: float) -> None:
+        """Train to the last step, with a checkpoint and a validation every so many minutes and at the end.
+
+        Ctrl-C or SIGTERM end the run after the step at hand, with a checkpoint. Raises TrainingError when the loss
+        stays not finite.
+        """
+        asked = False
+
+        def ask(*_: object) -> None:
+            nonlocal asked
+            asked = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask)
+        saved_at = began = time.monotonic()
+        losses: list[tuple[float, float]] = []
+        # Each process takes every so-manieth batch.
+        mine = itertools.islice(self.batches.stream(self.seen + self.rank), 0, None, self.processes)
+        for batch in mine:
+            if self.step >= self.recipe.steps or self.stopping(asked):
+                break
+            losses.append(self.train_on(batch))
+            if self.in_a_row == NAN_STEPS:
+                raise TrainingError(
+                    f"The loss was not finite {NAN_STEPS} times in a row, at step {self.step}; lower the rates."
+                )
+            if len(losses) == 50:
+                means = torch.tensor(losses).nanmean(0).tolist()
+                seconds = (time.monotonic() - began) / len(losses)
+                record = {"step": self.step, "tokens": round(means[0], 4), "align": round(means[1], 4)}
+                self.note(record | {"seconds": round(seconds, 3), "skipped": self.skipped})
+                losses, began = [], time.monotonic()
+            if self.stopping(self.rank == 0 and time.monotonic() - saved_at > minutes * 60):
+                self.save()
+                self.validate()
+                saved_at = time.monotonic()
+                began += saved_at - began if not losses else 0
+        self.save()
+        self.validate()
 
 
 def package(out: Path, tokenizer: Path, assets: Path) -> None:
     """Write the averaged weights of a run, matrices as int8, and the tokenizer into `assets`."""
     try:
-        saved = torch.load(out / "checkpoint.pt", weights_only=True)
+        saved = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainingError(f"There is no checkpoint in {out}; train first.") from error
-    model = SpaceModel()
-    for parameter, value in zip(model.parameters(), saved["averaged"], strict=True):
-        parameter.data.copy_(value)
     metadata = {"steps": str(saved["step"]), "languages": " ".join(corpus.LANGUAGES)}
-    save_weights(assets / "space.safetensors", model.state_dict(), metadata)
+    save_weights(assets / "space.safetensors", averaged_model(saved).state_dict(), metadata)
     if tokenizer.resolve() != (assets / "tokenizer.model").resolve():
         shutil.copyfile(tokenizer, assets / "tokenizer.model")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.space", description=__doc__)
-    parser.add_argument(
-        "--corpus",
-        type=Path,
-        required=True,
-        help="folder with pairs, sentences and documents",
-    )
-    parser.add_argument("--init", type=Path, required=True, help="safetensors checkpoint to start from")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
+    parser.add_argument("--corpus", type=Path, help="folder with pairs, sentences and documents")
+    parser.add_argument("--init", type=Path, help="a checkpoint (safetensors), or a folder with multilingual-e5-small")
+    parser.add_argument("--tokenizer", type=Path, help="SentencePiece model (default: made from --init's, in --out)")
     parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--minutes", type=float, default=10, help="between checkpoints")
     parser.add_argument("--package", type=Path, metavar="ASSETS", help="only write the weights of --out there")
-    args = parser.parse_args(arguments)
-    if args.package:
-        package(args.out, args.tokenizer, args.package)
-        return
-    train(args.corpus, args.init, args.tokenizer, args.out, Recipe(steps=args.steps))
+    for field in dataclasses.fields(Recipe):
+        kind = type(field.default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.default}"
+        )
+    options = vars(parser.parse_args(arguments))
+    recipe = Recipe(**{field.name: options[field.name] for field in dataclasses.fields(Recipe)})
+    out, tokenizer = options["out"], options["tokenizer"]
+    try:
+        if tokenizer is None:
+            tokenizer = out / "tokenizer.model"
+        if options["package"]:
+            package(out, tokenizer, options["package"])
+            return 0
+        for name in ("corpus", "init"):
+            if options[name] is None:
+                parser.error(f"--{name} is needed to train")
+        if not tokenizer.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            tokenizer.write_bytes(e5.pruned_tokenizer(options["init"], options["corpus"], BUILTIN_ENCODER.vocabulary))
+        Run(options["corpus"], options["init"], tokenizer, out, recipe).go(options["minutes"])
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
