@@ -22,7 +22,7 @@ from engine.store import Store, Summary
 from engine.text import from_bytes
 
 from . import view
-from .session import Session
+from .session import ENCODED_AGAIN, Session
 from .work import follow
 
 LOST = "The page has lost its connection to the program; reload it."
@@ -132,11 +132,11 @@ def copy(session: Session, data: Data, progress: Progress) -> None:
 
 
 def reopen(session: Session, data: Data, progress: Progress) -> None:
-    session.reopen()
+    session.reopen(session.document.id, progress)
 
 
 def open_document(session: Session, data: Data, progress: Progress) -> None:
-    session.open(data["id"])
+    session.open(data["id"], progress)
 
 
 def open_sample(session: Session, data: Data, progress: Progress) -> None:
@@ -147,7 +147,7 @@ def open_sample(session: Session, data: Data, progress: Progress) -> None:
 
 def new(session: Session, data: Data, progress: Progress) -> None:
     session.engine.language(data["lang"])
-    bring(session, Document("Untitled", data["lang"], session.engine.space.name))
+    bring(session, Document("Untitled", data["lang"], session.engine.space.identity))
 
 
 def import_text(session: Session, data: Data, progress: Progress) -> None:
@@ -157,10 +157,11 @@ def import_text(session: Session, data: Data, progress: Progress) -> None:
         raise TextError(f"{name} has {data['size']:,} bytes, more than one document can hold; split it into parts.")
     body = from_bytes(base64.b64decode(data["base64"]), name) if name else data["text"]
     if name and name.lower().endswith(".json"):
-        document = formats.from_json(body)
-        if document.space != session.engine.space.name:
-            raise TextError(f"{name} belongs to the space {document.space}; start the page with that space to open it.")
+        exported = formats.from_json(body)
+        document = session.engine.adopt(exported, progress)
         bring(session, document)
+        if document is not exported:
+            session.notice = ENCODED_AGAIN
     else:
         title = Path(name).stem if name else first_words(body)
         bring(session, session.engine.import_text(body, data["lang"], title, progress))
@@ -263,6 +264,12 @@ def tell(error: Exception) -> None:
         gr.Warning("Something went wrong and the document was left as it is; the terminal says more.", duration=10)
 
 
+def notify(session: Session) -> None:
+    if session.notice:
+        gr.Info(session.notice, duration=10)
+        session.notice = ""
+
+
 class Handlers:
     """The events of the page, for one engine and one database."""
 
@@ -282,7 +289,7 @@ class Handlers:
             known = self.known()
             found = [one.id for one in known if one.id == wanted] or [one.id for one in known]
             if found:
-                session.open(found[0])
+                session.open(found[0], progress)
             else:
                 open_sample(session, {"file": samples()[0]["file"]}, progress)
 
@@ -291,6 +298,7 @@ class Handlers:
                 yield session, view.bar(session, 0, ("Reading the text", done, total)), gr.skip(), gr.skip()
         except Exception as error:
             tell(error)
+        notify(session)
         yield session, view.bar(session, 0), view.concept_list(session, 0), view.concept_map(session)
 
     def act(self, session: Session | None, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
@@ -318,6 +326,7 @@ class Handlers:
             tell(error)
         finally:
             session.busy.release()
+        notify(session)
         if before.id != session.document.id:
             select = []
         elif before is not session.document:
@@ -368,8 +377,8 @@ class Handlers:
         return view.library(self.engine, known, samples(), lang)
 
     def known(self) -> list[Summary]:
-        """The documents that this page can open: vectors of another space mean nothing here."""
-        return [one for one in self.store.documents() if one.space == self.engine.space.name]
+        """The documents of this space; those from other weights of it are encoded again when they are opened."""
+        return [one for one in self.store.documents() if one.space.split()[0] == self.engine.space.name]
 
     def stop(self, session: Session | None) -> None:
         if session:

@@ -14,6 +14,11 @@ from engine.errors import ConflictError, EditError
 from engine.projection import DocumentMap, Landscape
 from engine.store import Store
 
+ENCODED_AGAIN = (
+    "This document was made with another version of the concept space, so its sentences were encoded again; "
+    "their places on the map may differ."
+)
+
 
 class Session:
     """The editor of the open document, the revision it stands on, and how it is being looked at."""
@@ -23,9 +28,10 @@ class Session:
         self.store = store
         self.busy = threading.Lock()  # held while the document is being changed
         self.stop = threading.Event()  # ends the change under way
+        self.notice = ""  # one sentence that the person should read once
         self.stop_fit = threading.Event()  # ends the fit of the document's own map
         self.fitting: tuple[int, int] | None = None
-        self.show(Document("Untitled", next(iter(engine.space.languages)), engine.space.name), None)
+        self.show(Document("Untitled", next(iter(engine.space.languages)), engine.space.identity), None)
 
     def show(self, document: Document, revision: int | None) -> None:
         """Put another document on the page; `revision` is None where it was never stored."""
@@ -66,13 +72,19 @@ class Session:
         else:
             self.saved, self.conflict = True, None
 
-    def open(self, document_id: str) -> None:
+    def open(self, document_id: str, progress: Progress | None = None) -> None:
+        """Show a stored document; one from other weights is encoded again, as a revision of its own."""
         self.leave()
-        self.show(*self.store.open(document_id))
+        self.reopen(document_id, progress)
 
-    def reopen(self) -> None:
-        """Give up this tab's unsaved changes for what is stored."""
-        self.show(*self.store.open(self.document.id))
+    def reopen(self, document_id: str, progress: Progress | None = None) -> None:
+        """Show a stored document in place of this tab's unsaved changes."""
+        stored, revision = self.store.open(document_id)
+        document = self.engine.adopt(stored, progress)
+        self.show(document, revision)
+        if document is not stored:
+            self.save("Encode again")
+            self.notice = ENCODED_AGAIN
 
     def copy(self) -> None:
         """Go on with this tab's document under a name of its own."""

@@ -10,7 +10,7 @@ e.decode(vectors, "fra_Latn")
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -186,7 +186,22 @@ class Engine:
             ConceptNode(piece.text, lang, vector, after=piece.after)
             for piece, vector in zip(segmented.pieces, vectors, strict=True)
         )
-        return Document(title, lang, self.space.name, nodes, segmented.before)
+        return Document(title, lang, self.space.identity, nodes, segmented.before)
+
+    def adopt(self, document: Document, progress: Progress | None = None) -> Document:
+        """The document in this space: the same where it is at home here, else with its sentences encoded again.
+
+        Vectors of another space, or of other weights of this one, mean nothing here. Raises LanguageError or
+        TextError where a sentence can't be encoded.
+        """
+        if document.space == self.space.identity:
+            return document
+        vectors: dict[tuple[str, str], np.ndarray] = {}
+        for lang in dict.fromkeys(node.lang for node in document.nodes):
+            texts = list(dict.fromkeys(node.text for node in document.nodes if node.lang == lang))
+            vectors.update(zip([(lang, t) for t in texts], self.encode(texts, lang, progress), strict=True))
+        nodes = tuple(replace(node, vector=vectors[node.lang, node.text]) for node in document.nodes)
+        return replace(document, nodes=nodes, space=self.space.identity)
 
     def read(self, document: Document, lang: str, progress: Progress | None = None) -> list[str]:
         """Each node's sentence in a language: its own text where it is written in it, else decoded (once)."""

@@ -71,7 +71,7 @@ class Document:
 
     title: str
     lang: str  # the language that new sentences are written in
-    space: str  # the name of the concept space that the vectors belong to
+    space: str  # the identity of the concept space that the vectors belong to
     nodes: tuple[ConceptNode, ...] = ()
     before: str = ""  # the spacing in front of the first node
     id: str = field(default_factory=new_id)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from app import view
 from app.handlers import ACTS, Handlers, samples
 from app.session import Session
 from app.work import follow
-from engine import Engine
+from engine import Engine, formats
+from engine.document import new_id
 from engine.errors import Cancelled, StoreError
 from engine.store import Store
 
@@ -74,6 +77,29 @@ def test_a_tab_opens_the_document_in_its_address_or_the_last_one(e: Engine, stor
     first = next(one.id for one in store.documents() if one.title == samples()[0]["title"])
     assert Tab(e, store, first).bar["document"] == first
     assert Tab(e, store, "unknown").bar["document"] == tab.bar["document"] == store.documents()[0].id
+
+
+def test_a_document_of_older_weights_is_encoded_again(
+    e: Engine, store: Store, tab: Tab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tab.session.document
+    old = replace(
+        mine, id=new_id(), space="builtin", nodes=tuple(replace(n, vector=-n.vector) for n in mine.nodes)
+    )  # as version 0.1 stored it
+    store.save(old, "Import", None)
+    opened = Tab(e, store, old.id)
+    assert "encoded again" in capsys.readouterr().out  # what Gradio does with a toast outside a page
+    assert opened.texts == tab.texts
+    stored, revision = store.open(old.id)
+    assert (stored.space, revision) == (e.space.identity, 2)
+    assert np.allclose(stored.vectors, mine.vectors, atol=1e-5)
+    assert np.array_equal(store.open(old.id, 1)[0].vectors, old.vectors)  # what it was is still there
+    Tab(e, store, old.id)
+    assert "encoded again" not in capsys.readouterr().out
+    exported = formats.to_json(replace(old, space="sonar"))
+    tab.act("import", name="old.json", base64=base64.b64encode(exported.encode()).decode(), lang="eng_Latn")
+    assert "encoded again" in capsys.readouterr().out
+    assert np.allclose(tab.session.document.vectors, mine.vectors, atol=1e-5)
 
 
 def test_an_import_is_stored_as_it_came(tab: Tab, store: Store) -> None:

@@ -166,8 +166,8 @@ def table(report: Mapping[str, Any]) -> str:
                 f"go astray {found['farther']:.1f}"
             )
         lines.append(
-            f"midpoints: {walked['new_midpoints']:.1f} % differ from both ends, {walked['stable_midpoints']:.1f} % come "
-            "back from their own concept as they were"
+            f"midpoints: {walked['new_midpoints']:.1f} % differ from both ends, {walked['stable_midpoints']:.1f} % "
+            "come back from their own concept as they were"
         )
         for deviation, found in report["noise"].items():
             lines.append(

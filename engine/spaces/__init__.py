@@ -38,6 +38,7 @@ class ConceptSpace(Protocol):
     """What the engine needs of a space. Vectors are float32 numpy at this edge."""
 
     name: str
+    identity: str  # the name, and what tells these weights from others: vectors belong to one identity
     dim: int
     max_tokens: int  # the longest sentence that is encoded whole
     languages: Mapping[str, Language]

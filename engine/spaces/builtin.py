@@ -56,6 +56,7 @@ class BuiltinSpace:
             raise WeightsError(f"The tokenizer {tokenizer.name} is missing or damaged; get a complete copy.") from error
         self.decoding = Decoding(decoder, EOS, banned=(PAD, UNK, BOS))
         self.fingerprint = fingerprint  # names these weights: vectors of other weights mean something else
+        self.identity = f"{self.name} {fingerprint}"
 
     @classmethod
     def load(cls, folder: Path = ASSETS) -> BuiltinSpace:

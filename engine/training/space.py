@@ -9,6 +9,7 @@ or cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -16,9 +17,13 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
+from threading import Event
 from typing import Any
 
 import sentencepiece
@@ -35,6 +40,7 @@ from . import corpus, e5
 from .batches import Batches, Mixture, Unit
 
 NAN_STEPS = 10  # so many in a row stop the run
+LOSS = 0.5  # BLEU that packing as int8 may cost
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,7 @@ class Run:
     def resume(self) -> None:
         try:
             saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except (RuntimeError, OSError, EOFError) as error:
+        except Exception as error:  # reading damaged bytes can fail in any way
             raise WeightsError(f"The checkpoint in {self.out} is damaged; delete it and start again.") from error
         for name, part in self.parts.items():
             part.restore(saved[name])
@@ -321,11 +327,11 @@ class Run:
             }
             self.note({"step": self.step, "valid": scores | {"nearer": report["walk"]["equal_steps"]["nearer"]}})
 
-    def stopping(self, asked: bool) -> bool:
-        """Whether any process was asked to stop."""
+    def agreed(self, wish: bool) -> bool:
+        """Whether any process wishes so: all of them must stop and save at the same step."""
         if self.processes == 1:
-            return asked
-        flag = torch.tensor(float(asked), device=self.device)
+            return wish
+        flag = torch.tensor(float(wish), device=self.device)
         torch.distributed.all_reduce(flag)
         return flag.item() > 0
 
@@ -335,21 +341,18 @@ class Run:
         Ctrl-C or SIGTERM end the run after the step at hand, with a checkpoint. Raises TrainingError when the loss
         stays not finite.
         """
-        asked = False
+        with interruptible() as asked:
+            self.steps(minutes, asked)
+        self.save()
+        self.validate()
 
-        def ask(*_: object) -> None:
-            nonlocal asked
-            asked = True
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask)
+    def steps(self, minutes: float, asked: Event) -> None:
         saved_at = began = time.monotonic()
         losses: list[tuple[float, float]] = []
-        # Each process takes every so-manieth batch.
-        mine = itertools.islice(self.batches.stream(self.seen + self.rank), 0, None, self.processes)
-        for batch in mine:
-            if self.step >= self.recipe.steps or self.stopping(asked):
-                break
+        # Each process takes its turn at the stream.
+        for batch in itertools.islice(self.batches.stream(self.seen + self.rank), 0, None, self.processes):
+            if self.step >= self.recipe.steps or self.agreed(asked.is_set()):
+                return
             losses.append(self.train_on(batch))
             if self.in_a_row == NAN_STEPS:
                 raise TrainingError(
@@ -361,25 +364,59 @@ class Run:
                 record = {"step": self.step, "tokens": round(means[0], 4), "align": round(means[1], 4)}
                 self.note(record | {"seconds": round(seconds, 3), "skipped": self.skipped})
                 losses, began = [], time.monotonic()
-            if self.stopping(self.rank == 0 and time.monotonic() - saved_at > minutes * 60):
+            if self.agreed(self.rank == 0 and time.monotonic() - saved_at > minutes * 60):
                 self.save()
                 self.validate()
                 saved_at = time.monotonic()
-                began += saved_at - began if not losses else 0
-        self.save()
-        self.validate()
 
 
-def package(out: Path, tokenizer: Path, assets: Path) -> None:
-    """Write the averaged weights of a run, matrices as int8, and the tokenizer into `assets`."""
+@contextlib.contextmanager
+def interruptible() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set, in place of ending the process."""
+    asked = Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: asked.set()) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def package(out: Path, tokenizer: Path, assets: Path, folder: Path | None = None) -> None:
+    """Write the averaged weights of a run, matrices as int8, and the tokenizer into `assets`.
+
+    With a corpus, both are scored on its held-out pairs, and the scores are written into the file. Raises
+    TrainingError where int8 loses more than LOSS.
+    """
     try:
         saved = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainingError(f"There is no checkpoint in {out}; train first.") from error
+    model = averaged_model(saved)
     metadata = {"steps": str(saved["step"]), "languages": " ".join(corpus.LANGUAGES)}
-    save_weights(assets / "space.safetensors", averaged_model(saved).state_dict(), metadata)
+    if folder:
+        pairs = thin(read_pairs((folder / corpus.VALID).read_bytes(), corpus.VALID, BuiltinSpace.languages), 20)
+        with tempfile.TemporaryDirectory() as name:
+            shutil.copyfile(tokenizer, Path(name, "tokenizer.model"))
+            save_weights(Path(name, "space.safetensors"), model.state_dict())
+            packed = BuiltinSpace.load(Path(name))
+        exact = BuiltinSpace(model.encoder, model.decoder, tokenizer, "exact")
+        scores = {kind: bleu(space, pairs) for kind, space in (("fp32", exact), ("int8", packed))}
+        lost = mean(scores["fp32"].values()) - mean(scores["int8"].values())
+        if lost > LOSS:
+            raise TrainingError(f"Packed as int8 the space loses {lost:.2f} BLEU; nothing was written.")
+        metadata["bleu"] = json.dumps(scores)
+        print(json.dumps(scores))
+    save_weights(assets / "space.safetensors", model.state_dict(), metadata)
     if tokenizer.resolve() != (assets / "tokenizer.model").resolve():
         shutil.copyfile(tokenizer, assets / "tokenizer.model")
+
+
+def bleu(space: BuiltinSpace, pairs: list[Pair]) -> dict[str, float]:
+    """The mean BLEU of each group of directions that the pairs have."""
+    summary = evaluate_space(space, pairs, gradients=0)["summary"]
+    return {name: own["bleu"] for name, own in summary.items() if isinstance(own, dict) and own["bleu"] is not None}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -402,7 +439,7 @@ def main(arguments: list[str] | None = None) -> int:
         if tokenizer is None:
             tokenizer = out / "tokenizer.model"
         if options["package"]:
-            package(out, tokenizer, options["package"])
+            package(out, tokenizer, options["package"], options["corpus"])
             return 0
         for name in ("corpus", "init"):
             if options[name] is None:

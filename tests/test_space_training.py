@@ -1,0 +1,418 @@
+"""The space's recipe on a small corpus and a small model: what it reads, what it survives, what it writes."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from torch import nn
+
+from engine.errors import CorpusError, TrainingError, WeightsError
+from engine.spaces import builtin
+from engine.spaces.builtin import ASSETS
+from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextEncoder
+from engine.training import corpus, e5, space
+from engine.training.batches import Batches, Mixture, corrupted
+from engine.training.space import Recipe, Run, SpaceModel, TokenLoss, initialize, package
+from engine.weights import load_weights
+
+TOKENIZER = ASSETS / "tokenizer.model"
+ENGLISH = ["The dog sleeps in the garden.", "She reads a long book.", "We go to the market.", "It is raining today."]
+GERMAN = ["Der Hund schläft im Garten.", "Sie liest ein langes Buch.", "Wir gehen zum Markt.", "Heute regnet es."]
+
+
+def written(folder: Path, name: str, lines: list[str]) -> None:
+    with gzip.open(folder / name, "wt", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    pairs = [f"eng\tdeu\t{a}\t{b}\ttatoeba" for a, b in zip(ENGLISH, GERMAN, strict=True)]
+    written(folder, "pairs.tsv.gz", pairs)
+    written(folder, "sentences.tsv.gz", [*(f"eng\t{a} {a}" for a in ENGLISH), "fra\tIl pleut.", "spa\tEstá lloviendo."])
+    stories = [{"lang": "eng", "split": split, "text": " ".join(ENGLISH)} for split in ("train", "valid")]
+    written(folder, "documents.jsonl.gz", list(map(json.dumps, stories)))
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"width": 32, "layers": 1, "heads": 2, "hidden": 32}
+    monkeypatch.setattr(space, "BUILTIN_ENCODER", replace(BUILTIN_ENCODER, **sizes))
+    monkeypatch.setattr(space, "BUILTIN_DECODER", replace(BUILTIN_DECODER, **sizes))
+
+
+@pytest.fixture
+def init(small: None, tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path / "init.safetensors"
+    state = SpaceModel().state_dict()
+    save_file({name: 0.05 * tensor if "embed" in name else tensor for name, tensor in state.items()}, path)
+    return path
+
+
+RECIPE = Recipe(tokens=60, steps=6, warmup=2, decay=2)
+
+
+def run(texts: Path, init: Path, out: Path, recipe: Recipe = RECIPE) -> Run:
+    return Run(texts, init, TOKENIZER, out, recipe)
+
+
+def test_the_token_loss_is_cross_entropy() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(300, 16).bfloat16().float().requires_grad_()
+    embedding = torch.randn(50, 16).bfloat16().float().requires_grad_()
+    targets = torch.randint(50, (300,))
+    nn.functional.cross_entropy(states @ embedding.T, targets).backward()
+    expected = [states.grad.clone(), embedding.grad.clone()]
+    states.grad = embedding.grad = None
+    loss = TokenLoss.apply(states, embedding, targets)
+    loss.backward()
+    assert loss.item() == pytest.approx(nn.functional.cross_entropy(states @ embedding.T, targets).item(), rel=0.01)
+    for found, exact in zip((states.grad, embedding.grad), expected, strict=True):
+        assert nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_training_learns_and_packages(texts: Path, init: Path, tmp_path: Path) -> None:
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, steps=40, decoder_rate=0.01, encoder_rate=0.002))
+    losses = [going.train_on(batch)[0] for batch in islice(going.batches.stream(), 40)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    going.save()
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    package(tmp_path / "out", TOKENIZER, assets)
+    assert (assets / "tokenizer.model").read_bytes() == TOKENIZER.read_bytes()
+    written_weights = load_weights(assets / "space.safetensors")
+    averaged = space.averaged_model({name: part.state() for name, part in going.parts.items()}).state_dict()
+    assert written_weights.keys() == averaged.keys()
+    assert "bleu" not in metadata(assets / "space.safetensors")
+    for name, tensor in averaged.items():
+        assert torch.allclose(written_weights[name], tensor, atol=float(tensor.abs().max()) / 100)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def test_packaging_scores_both_and_refuses_a_loss(
+    texts: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(texts, "valid.tsv.gz", [f"eng\tdeu\t{a}\t{b}" for a, b in zip(ENGLISH, GERMAN, strict=True)])
+    run(texts, init, tmp_path / "out").save()
+    # The small model writes nothing sensible, so its packed twin is read with the real one's sizes replaced too.
+    monkeypatch.setattr(builtin, "BUILTIN_ENCODER", space.BUILTIN_ENCODER)
+    monkeypatch.setattr(builtin, "BUILTIN_DECODER", space.BUILTIN_DECODER)
+    package(tmp_path / "out", TOKENIZER, tmp_path, texts)
+    scores = json.loads(metadata(tmp_path / "space.safetensors")["bleu"])
+    assert scores["fp32"].keys() == scores["int8"].keys() >= {"english_to_itself", "to_english"}
+    before = (tmp_path / "space.safetensors").read_bytes()
+    bleus = iter([{"a": 50.0}, {"a": 49.4}])
+    monkeypatch.setattr(space, "bleu", lambda *_: next(bleus))
+    with pytest.raises(TrainingError, match=r"loses 0.60 BLEU"):
+        package(tmp_path / "out", TOKENIZER, tmp_path, texts)
+    assert (tmp_path / "space.safetensors").read_bytes() == before
+
+
+def test_the_shipped_weights_lost_little() -> None:
+    scores = json.loads(metadata(ASSETS / "space.safetensors")["bleu"])
+    assert sum(scores["fp32"].values()) - sum(scores["int8"].values()) <= 0.5 * len(scores["int8"])
+    assert min(scores["int8"].values()) > 10
+
+
+def test_a_broken_run_ends_where_an_unbroken_one_does(texts: Path, init: Path, tmp_path: Path) -> None:
+    whole = run(texts, init, tmp_path / "whole")
+    whole.go(minutes=100)
+    broken = run(texts, init, tmp_path / "broken")
+    for batch in islice(broken.batches.stream(), 3):
+        broken.train_on(batch)
+    broken.save()
+    for batch in islice(broken.batches.stream(3), 2):  # these steps are lost with the process
+        broken.train_on(batch)
+    resumed = run(texts, init, tmp_path / "broken")
+    assert resumed.step == 3
+    resumed.go(minutes=100)
+    assert whole.step == resumed.step == 6
+    for name, part in whole.parts.items():
+        for value, other in zip(part.state().values(), resumed.parts[name].state().values(), strict=True):
+            assert torch.equal(value, other)
+
+
+def test_sigterm_saves_and_stops(texts: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, steps=1000))
+    train_on = going.train_on
+
+    def interrupted(batch):
+        if going.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_on(batch)
+
+    monkeypatch.setattr(going, "train_on", interrupted)
+    going.go(minutes=100)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert going.step == 3
+    assert run(texts, init, tmp_path / "out").step == 3
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_ten_stop_the_run(texts: Path, init: Path, tmp_path: Path) -> None:
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, steps=100))
+    batches = going.batches.stream()
+    going.train_on(next(batches))
+    before = going.parts["decoder"].exact.detach().clone()
+    going.parts["decoder"].computing[0] = torch.nan
+    going.train_on(next(batches))
+    assert (going.step, going.skipped) == (2, 1)
+    assert torch.equal(going.parts["decoder"].exact, before)
+    with pytest.raises(TrainingError, match="not finite 10 times in a row"):
+        going.go(minutes=100)
+    assert going.skipped == 10
+
+
+def test_two_processes_share_a_run(texts: Path, init: Path, tmp_path: Path) -> None:
+    script = tmp_path / "small.py"
+    script.write_text(
+        "import sys\n"
+        "from dataclasses import replace\n"
+        "from engine.training import space\n"
+        "sizes = {'width': 32, 'layers': 1, 'heads': 2, 'hidden': 32}\n"
+        "space.BUILTIN_ENCODER = replace(space.BUILTIN_ENCODER, **sizes)\n"
+        "space.BUILTIN_DECODER = replace(space.BUILTIN_DECODER, **sizes)\n"
+        "sys.exit(space.main())\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--corpus", texts, "--init", init, "--tokenizer", TOKENIZER, "--out", tmp_path / "out"]
+    numbers = ["--tokens", 60, "--steps", 3, "--warmup", 2, "--decay", 1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [str(part) for part in (*torchrun, script, *options, *numbers)]
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=120)
+    saved = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)
+    assert (saved["step"], saved["seen"]) == (3, 6)
+    # One process that averages the gradients of the same batches takes the same steps, to bf16's rounding.
+    alone = run(texts, init, tmp_path / "alone", replace(RECIPE, steps=3, warmup=2, decay=1))
+    alone.train_on(next(alone.batches.stream()))
+    moved = (alone.parts["encoder"].exact - saved["encoder"]["exact"]).abs().max()
+    assert 0 < moved < 0.01
+
+
+def test_validation_notes_scores(texts: Path, init: Path, tmp_path: Path) -> None:
+    held = [f"eng\tdeu\t{a}\t{b}" for a, b in zip(ENGLISH[:2], GERMAN[:2], strict=True)]
+    written(texts, "valid.tsv.gz", held)
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, steps=1))
+    assert len(going.batches.left) == 2  # what is held out is not trained on
+    going.go(minutes=100)
+    (record,) = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    assert record["step"] == 1
+    assert {"english_to_itself", "to_english", "from_english"} <= record["valid"].keys()
+
+
+def test_batches_are_the_same_for_the_same_seed_and_fill_their_tokens(texts: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+    batches = Batches(texts, pieces, Mixture(tokens=200))
+    first = list(islice(batches.stream(), 120))
+    assert list(islice(batches.stream(105), 15)) == first[105:]
+    assert list(islice(Batches(texts, pieces, Mixture(tokens=200, seed=1)).stream(), 3)) != first[:3]
+    for batch in first:
+        cost = sum(example.cost for unit in batch for example in unit)
+        assert 100 < cost < 300
+    langs = {example.lang for batch in first for unit in batch for example in unit}
+    assert langs == {0, 1, 2, 3}
+
+
+def test_corruption_keeps_something() -> None:
+    import random
+
+    rng = random.Random(0)
+    ids = list(range(10, 30))
+    for _ in range(50):
+        found = corrupted(ids, rng)
+        assert found and set(found) <= {1, *ids}
+    assert corrupted([5], rng)
+
+
+def test_repetitions_and_wild_translations_are_left_out(texts: Path) -> None:
+    written(
+        texts,
+        "pairs.tsv.gz",
+        [
+            "eng\tdeu\tGood morning!\tGuten Morgen!",
+            "eng\tdeu\tgood morning\tguten morgen",
+            "eng\tdeu\tHi.\t" + "Lang " * 20,
+        ],
+    )
+    assert [p[2] for p in corpus.distinct_pairs(texts)] == ["Good morning!"]
+    written(texts, "sentences.tsv.gz", ["eng\tGood morning!", "eng\tGOOD  morning", "deu\tGood morning"])
+    assert [lang for lang, _ in corpus.distinct_sentences(texts)] == ["eng", "deu"]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "sentence"),
+    [
+        ("pairs.tsv.gz", ["eng\tdeu\tOnly three columns."], "pairs.tsv.gz, line 1: 3 columns where 4 are needed"),
+        ("pairs.tsv.gz", ["eng\txyz\tA.\tB."], "unknown language 'xyz'"),
+        (
+            "sentences.tsv.gz",
+            ["eng\tA sentence.", "klingon\tB."],
+            "sentences.tsv.gz, line 2: unknown language 'klingon'",
+        ),
+        ("sentences.tsv.gz", [], "sentences.tsv.gz is empty"),
+        ("documents.jsonl.gz", ["{no json"], "documents.jsonl.gz, line 1: not a document record"),
+        ("documents.jsonl.gz", ['{"lang": "eng", "split": "train"}'], "not a document record"),
+    ],
+)
+def test_a_bad_corpus_is_named(texts: Path, init: Path, tmp_path: Path, name: str, lines: list[str], sentence) -> None:
+    written(texts, name, lines)
+    with pytest.raises(CorpusError, match=sentence):
+        run(texts, init, tmp_path / "out")
+
+
+def test_main_says_one_sentence(texts: Path, init: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (texts / "pairs.tsv.gz").write_bytes(b"no gzip")
+    options = ["--corpus", texts, "--init", init, "--tokenizer", TOKENIZER, "--out", tmp_path / "out"]
+    assert space.main([str(option) for option in options]) == 2
+    assert "pairs.tsv.gz can't be read" in capsys.readouterr().err
+    assert space.main(["--package", str(tmp_path), "--out", str(tmp_path / "none")]) == 2
+    assert "train first" in capsys.readouterr().err
+
+
+def test_another_models_checkpoint_is_refused(texts: Path, init: Path, tmp_path: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+    state = load_weights(init)
+    wide = tmp_path / "wide.safetensors"
+    save_file(state | {"decoder.norm.weight": torch.ones(7)}, wide)
+    with pytest.raises(WeightsError, match=r"wide.safetensors holds another model: decoder.norm.weight is \[7\]"):
+        initialize(SpaceModel(), wide, pieces, fresh=False)
+    part = tmp_path / "part.safetensors"
+    save_file({name: tensor for name, tensor in state.items() if name != "decoder.norm.weight"}, part)
+    with pytest.raises(WeightsError, match=r"decoder.norm.weight is missing"):
+        initialize(SpaceModel(), part, pieces, fresh=False)
+    out = tmp_path / "out"
+    run(texts, init, out).save()
+    saved = torch.load(out / "checkpoint.pt", weights_only=True)
+    saved["encoder"]["exact"] = saved["encoder"]["exact"][:-1].clone()
+    torch.save(saved, out / "checkpoint.pt")
+    with pytest.raises(WeightsError, match="another shape"):
+        run(texts, init, out)
+    (out / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(WeightsError, match="damaged"):
+        run(texts, init, out)
+
+
+# --- starting from multilingual-e5-small
+
+
+@pytest.fixture
+def hugging_face(tmp_path: Path) -> Path:
+    """A folder in e5's format: random weights, and the shipped tokenizer's pieces in fairseq's order."""
+    folder = tmp_path / "e5"
+    folder.mkdir()
+    proto = ModelProto()
+    proto.ParseFromString(TOKENIZER.read_bytes())
+    pieces = [(piece.piece, piece.score) for piece in proto.pieces][4:4000]
+    pieces.insert(100, ("▁unused", -9.0))
+    pieces.insert(101, ("日", -9.0))
+    del proto.pieces[:]
+    for name, kind in (("<unk>", 2), ("<s>", 3), ("</s>", 3)):
+        proto.pieces.add(piece=name, score=0, type=kind)
+    for name, score in pieces:
+        proto.pieces.add(piece=name, score=score)
+    spec = proto.trainer_spec
+    spec.pad_id, spec.unk_id, spec.bos_id, spec.eos_id, spec.vocab_size = -1, 0, 1, 2, len(proto.pieces)
+    (folder / "sentencepiece.bpe.model").write_bytes(proto.SerializeToString())
+    torch.manual_seed(3)
+    sizes = {"query": (384, 384), "key": (384, 384), "value": (384, 384)}
+    state = {
+        "embeddings.word_embeddings.weight": torch.randn(len(proto.pieces) + 1, 384),
+        "embeddings.position_embeddings.weight": torch.randn(512, 384),
+        "embeddings.token_type_embeddings.weight": torch.randn(2, 384),
+        "embeddings.LayerNorm.weight": torch.randn(384),
+        "embeddings.LayerNorm.bias": torch.randn(384),
+    }
+    names = {f"attention.self.{name}": size for name, size in sizes.items()} | {
+        "attention.output.dense": (384, 384),
+        "attention.output.LayerNorm": (384,),
+        "intermediate.dense": (1536, 384),
+        "output.dense": (384, 1536),
+        "output.LayerNorm": (384,),
+    }
+    for i in range(12):
+        for name, size in names.items():
+            state[f"encoder.layer.{i}.{name}.weight"] = torch.randn(size) * 0.05
+            state[f"encoder.layer.{i}.{name}.bias"] = torch.randn(size[0]) * 0.05
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
+def test_the_tokenizer_is_pruned_to_what_the_corpus_uses(hugging_face: Path, texts: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=e5.pruned_tokenizer(hugging_face, texts, 50))
+    assert pieces.vocab_size() == 50
+    assert [pieces.id_to_piece(i) for i in range(4)] == ["<pad>", "<unk>", "<s>", "</s>"]
+    assert (pieces.pad_id(), pieces.unk_id(), pieces.bos_id(), pieces.eos_id()) == (0, 1, 2, 3)
+    assert pieces.unk_id() not in pieces.encode("Der Hund schläft im Garten.")  # every letter has a piece
+    assert pieces.decode(pieces.encode("The dog sleeps.")) == "The dog sleeps."
+    kept = {pieces.id_to_piece(i) for i in range(50)}
+    assert not kept & {"▁unused", "日"}
+    with pytest.raises(TrainingError, match="uses only"):
+        e5.pruned_tokenizer(hugging_face, texts, 3000)
+
+
+def test_the_encoder_starts_as_e5(hugging_face: Path, texts: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=e5.pruned_tokenizer(hugging_face, texts, 50))
+    state = e5.encoder_state(hugging_face, pieces)
+    encoder = TextEncoder(replace(BUILTIN_ENCODER, vocabulary=50)).eval()
+    missing = encoder.load_state_dict({name.removeprefix("encoder."): t for name, t in state.items()}, strict=False)
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"pool_score", "pool_value", "project"}
+    # The same weights in torch's own post-norm layers, at the original's rows.
+    weights = load_weights(hugging_face / "model.safetensors")
+    original = sentencepiece.SentencePieceProcessor(str(hugging_face / "sentencepiece.bpe.model"))
+    ids = pieces.encode("The dog sleeps.")
+    rows = [0, *(original.piece_to_id(pieces.id_to_piece(i)) + 1 for i in ids), 2]
+    x = weights["embeddings.word_embeddings.weight"][rows]
+    x = x + weights["embeddings.position_embeddings.weight"][: len(rows)]
+    x = x + weights["embeddings.token_type_embeddings.weight"][0]
+    norm = [weights[f"embeddings.LayerNorm.{kind}"] for kind in ("weight", "bias")]
+    x = nn.functional.layer_norm(x, (384,), *norm, 1e-12)[None]
+    mine = encoder.norm(encoder.embed(torch.tensor([[2, *ids, 3]])) + encoder.positions[: len(rows)])
+    for i, layer in enumerate(encoder.layers):
+        theirs = nn.TransformerEncoderLayer(
+            384, 12, 1536, 0.0, "gelu", layer_norm_eps=1e-12, batch_first=True, norm_first=False
+        ).eval()
+        own = {}
+        for kind in ("weight", "bias"):
+            prefix = f"encoder.layer.{i}"
+            attention = [weights[f"{prefix}.attention.self.{n}.{kind}"] for n in ("query", "key", "value")]
+            own[f"self_attn.in_proj_{kind}"] = torch.cat(attention)
+            for name, their_name in (
+                ("self_attn.out_proj", "attention.output.dense"),
+                ("norm1", "attention.output.LayerNorm"),
+                ("linear1", "intermediate.dense"),
+                ("linear2", "output.dense"),
+                ("norm2", "output.LayerNorm"),
+            ):
+                own[f"{name}.{kind}"] = weights[f"{prefix}.{their_name}.{kind}"]
+        theirs.load_state_dict(own)
+        with torch.no_grad():
+            x, mine = theirs(x), layer(mine)
+    assert torch.allclose(x, mine, atol=1e-4)
+
+
+def test_what_is_not_e5_is_refused(hugging_face: Path, tmp_path: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+    with pytest.raises(WeightsError, match="not made from e5's"):
+        e5.encoder_state(hugging_face, pieces)
+    with pytest.raises(WeightsError, match=r"has no sentencepiece.bpe.model"):
+        e5.encoder_state(tmp_path, pieces)
