@@ -28,6 +28,7 @@ class Mixture:
     story_share: float = 0.3  # of the single sentences
     english_stories: float = 0.8  # of the story sentences
     same_language: float = 0.45  # how often a side of a pair is decoded into its own language
+    join: float = 0.15  # how often two sentences are joined to a long one
     corrupt: float = 0.15  # how often a single sentence is corrupted before it is encoded
     longest: int = 64  # tokens, with begin and end
     seed: int = 0
@@ -100,8 +101,12 @@ class Batches:
         return f"{len(self.left)} pairs, {len(self.singles)} sentences, {len(self.told)} story sentences"
 
     def pair(self, rng: random.Random) -> Unit:
-        i = int(rng.choice(rng.choices(self.pair_pools, self.pair_weights)[0]))
+        pool = rng.choices(self.pair_pools, self.pair_weights)[0]
+        i = int(rng.choice(pool))
         a, b = self.left[i], self.right[i]
+        if rng.random() < self.mixture.join:
+            j = int(rng.choice(pool))
+            a, b = a + self.left[j], b + self.right[j]
         la, lb = int(self.left.langs[i]), int(self.right.langs[i])
         own = self.mixture.same_language
         return [
@@ -112,15 +117,16 @@ class Batches:
     def single(self, rng: random.Random) -> Unit:
         if rng.random() < self.mixture.story_share:
             english = rng.random() < self.mixture.english_stories
-            text = pick(self.told_pools, rng, range(1) if english else ALL[1:])
-            target, lang = self.told[text], int(self.told.langs[text])
+            texts, i = self.told, pick(self.told_pools, rng, range(1) if english else ALL[1:])
         elif rng.random() < 0.5:  # sides of pairs are good single sentences, and the most there are of some languages
             i = pick(self.side_pools, rng)
             texts, i = (self.left, i) if i < len(self.left) else (self.right, i - len(self.left))
-            target, lang = texts[i], int(texts.langs[i])
         else:
-            i = pick(self.single_pools, rng)
-            target, lang = self.singles[i], int(self.singles.langs[i])
+            texts, i = self.singles, pick(self.single_pools, rng)
+        target, lang = texts[i], int(texts.langs[i])
+        # In a story the next sentence is what follows; elsewhere it is any other.
+        if rng.random() < self.mixture.join and i + 1 < len(texts) and texts.langs[i + 1] == lang:
+            target = target + texts[i + 1]
         source = corrupted(target, rng) if rng.random() < self.mixture.corrupt else target
         return [Example(source, target, lang)]
 
