@@ -128,12 +128,6 @@ def test_packaging_scores_both_and_refuses_a_loss(
     assert (tmp_path / "space.safetensors").read_bytes() == before
 
 
-def test_the_shipped_weights_lost_little() -> None:
-    scores = json.loads(metadata(ASSETS / "space.safetensors")["bleu"])
-    assert sum(scores["fp32"].values()) - sum(scores["int8"].values()) <= 0.5 * len(scores["int8"])
-    assert min(scores["int8"].values()) > 10
-
-
 def test_a_broken_run_ends_where_an_unbroken_one_does(texts: Path, init: Path, tmp_path: Path) -> None:
     whole = run(texts, init, tmp_path / "whole")
     whole.go(minutes=100)
