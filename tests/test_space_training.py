@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -24,7 +25,7 @@ from engine.spaces.builtin import ASSETS
 from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextEncoder
 from engine.training import corpus, e5, space
 from engine.training.batches import Batches, Mixture, corrupted
-from engine.training.space import Recipe, Run, SpaceModel, TokenLoss, initialize, package
+from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, initialize, package
 from engine.weights import load_weights
 
 TOKENIZER = ASSETS / "tokenizer.model"
@@ -65,7 +66,7 @@ def init(small: None, tmp_path: Path) -> Path:
     return path
 
 
-RECIPE = Recipe(tokens=60, steps=6, warmup=2, decay=2)
+RECIPE = Recipe(tokens=150, steps=6, warmup=2, decay=2)
 
 
 def run(texts: Path, init: Path, out: Path, recipe: Recipe = RECIPE) -> Run:
@@ -80,11 +81,49 @@ def test_the_token_loss_is_cross_entropy() -> None:
     nn.functional.cross_entropy(states @ embedding.T, targets).backward()
     expected = [states.grad.clone(), embedding.grad.clone()]
     states.grad = embedding.grad = None
-    loss = TokenLoss.apply(states, embedding, targets)
+    loss = TokenLoss.apply(states, embedding, torch.zeros(50), targets)
     loss.backward()
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(states @ embedding.T, targets).item(), rel=0.01)
     for found, exact in zip((states.grad, embedding.grad), expected, strict=True):
         assert nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_a_shortlist_stands_for_the_vocabulary() -> None:
+    torch.manual_seed(0)
+    states, embedding = torch.randn(200, 16), 0.25 * torch.randn(1000, 16)
+    targets = torch.randint(1000, (200,))
+    exact = nn.functional.cross_entropy(states @ embedding.T, targets).item()
+    shortlist = Shortlist(np.arange(1000), 100, 300)
+    assert shortlist.frequent.nonzero()[:, 0].tolist() == list(range(900, 1000))
+    losses = []
+    for seed in range(20):
+        pieces, shift, wanted = shortlist.draw(targets, torch.Generator().manual_seed(seed))
+        assert torch.equal(pieces[wanted], targets) and len(pieces.unique()) == len(pieces)
+        assert shift[wanted].eq(0).all() and shift.exp().sum().item() == pytest.approx(1000, rel=1e-4)
+        losses.append(TokenLoss.apply(states, embedding[pieces], shift, wanted).item())
+    assert np.mean(losses) == pytest.approx(exact, rel=0.01)
+    everything, shift, wanted = Shortlist(np.arange(1000), 1000, 300).draw(targets, torch.Generator())
+    assert torch.equal(everything, torch.arange(1000)) and shift.eq(0).all() and torch.equal(wanted, targets)
+
+
+def test_a_frozen_encoder_keeps_its_concepts(texts: Path, init: Path, tmp_path: Path) -> None:
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, encoder_rate=0.0))
+    before = {name: part.averaged.clone() for name, part in going.parts.items()}
+    going.go(minutes=100)
+    assert torch.equal(going.parts["encoder"].averaged, before["encoder"])
+    assert not torch.equal(going.parts["decoder"].averaged, before["decoder"])
+    with pytest.raises(WeightsError, match="of another run"):
+        run(texts, init, tmp_path / "out")
+
+
+def test_a_pair_is_encoded_once_and_decoded_into_both_languages(texts: Path) -> None:
+    pieces = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+    batches = Batches(texts, pieces, Mixture(tokens=200, pair_share=1.0, join=0.0))
+    for unit in next(batches.stream()):
+        english, german = (pieces.decode(ids) for ids in unit.sources)
+        assert GERMAN[ENGLISH.index(english)] == german
+        said = [(target.source, target.lang, pieces.decode(target.ids)) for target in unit.targets]
+        assert said == [(0, 0, english), (0, 1, german), (1, 0, english), (1, 1, german)]
 
 
 def test_training_learns_and_packages(texts: Path, init: Path, tmp_path: Path) -> None:
@@ -190,7 +229,7 @@ def test_two_processes_share_a_run(texts: Path, init: Path, tmp_path: Path) -> N
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--corpus", texts, "--init", init, "--tokenizer", TOKENIZER, "--out", tmp_path / "out"]
-    numbers = ["--tokens", 60, "--steps", 3, "--warmup", 2, "--decay", 1]
+    numbers = ["--tokens", 150, "--steps", 3, "--warmup", 2, "--decay", 1]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [str(part) for part in (*torchrun, script, *options, *numbers)]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=120)
@@ -221,9 +260,9 @@ def test_batches_are_the_same_for_the_same_seed_and_fill_their_tokens(texts: Pat
     assert list(islice(batches.stream(105), 15)) == first[105:]
     assert list(islice(Batches(texts, pieces, Mixture(tokens=200, seed=1)).stream(), 3)) != first[:3]
     for batch in first:
-        cost = sum(example.cost for unit in batch for example in unit)
+        cost = sum(unit.cost for unit in batch)
         assert 100 < cost < 300
-    langs = {example.lang for batch in first for unit in batch for example in unit}
+    langs = {target.lang for batch in first for unit in batch for target in unit.targets}
     assert langs == {0, 1, 2, 3}
 
 
@@ -299,7 +338,7 @@ def test_another_models_checkpoint_is_refused(texts: Path, init: Path, tmp_path:
     saved = torch.load(out / "checkpoint.pt", weights_only=True)
     saved["encoder"]["exact"] = saved["encoder"]["exact"][:-1].clone()
     torch.save(saved, out / "checkpoint.pt")
-    with pytest.raises(WeightsError, match="another shape"):
+    with pytest.raises(WeightsError, match="of another run"):
         run(texts, init, out)
     (out / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(WeightsError, match="damaged"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ class Mixture:
     """What the batches are made of."""
 
     tokens: int = 3600  # padded source and target tokens in a batch
-    pair_share: float = 0.4  # of the batches' units; the others are single sentences
-    story_share: float = 0.3  # of the single sentences
+    pair_share: float = 0.5  # of the batches' units; the others are single sentences
+    story_share: float = 0.35  # of the single sentences
     english_stories: float = 0.8  # of the story sentences
-    same_language: float = 0.45  # how often a side of a pair is decoded into its own language
     join: float = 0.15  # how often two sentences are joined to a long one
     corrupt: float = 0.15  # how often a single sentence is corrupted before it is encoded
     longest: int = 64  # tokens, with begin and end
@@ -51,22 +49,29 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Example:
-    source: list[int]
-    target: list[int]
+class Target:
+    """What a concept is decoded to."""
+
+    source: int  # which of the unit's sources
+    ids: list[int]
     lang: int
 
+
+@dataclass(frozen=True)
+class Unit:
+    """What is encoded together: one sentence, or the two sides of a pair; and what their concepts are decoded to."""
+
+    sources: tuple[list[int], ...]
+    targets: tuple[Target, ...]
+
     @property
-    def longer(self) -> int:
-        return max(len(self.source), len(self.target))
+    def longest(self) -> int:
+        return max(map(len, (*self.sources, *(target.ids for target in self.targets))))
 
     @property
     def cost(self) -> int:
-        """Tokens with begin and end on the source and the language in front of the target."""
-        return len(self.source) + len(self.target) + 3
-
-
-Unit = list[Example]  # one sentence to itself, or the two sides of a pair
+        """Tokens, with begin and end of each source and the language in front of each target."""
+        return sum(len(ids) + 2 for ids in self.sources) + sum(len(target.ids) + 1 for target in self.targets)
 
 
 class Batches:
@@ -75,7 +80,7 @@ class Batches:
     def __init__(
         self, folder: Path, tokenizer: sentencepiece.SentencePieceProcessor, mixture: Mixture = Mixture()
     ) -> None:
-        self.mixture = mixture
+        self.mixture, self.vocabulary = mixture, tokenizer.vocab_size()
         pairs = list(corpus.distinct_pairs(folder))
         self.left = Texts(tokenizer, [p[2] for p in pairs], [p[0] for p in pairs])
         self.right = Texts(tokenizer, [p[3] for p in pairs], [p[1] for p in pairs])
@@ -89,10 +94,9 @@ class Batches:
             if 4 <= len(sentence) <= 400
         ]
         self.told = Texts(tokenizer, [text for _, text in told], [lang for lang, _ in told])
-        # Pairs: square-root sampling over the pairs of languages; single sentences: every language alike.
         kinds = self.left.langs.astype(int) * len(CODES) + self.right.langs
         self.pair_pools = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-        self.pair_weights = [math.sqrt(len(pool)) for pool in self.pair_pools]
+        self.pair_weights = [self.weight(pool) for pool in self.pair_pools]
         self.single_pools = pools(self.singles.langs)
         self.side_pools = pools(np.concatenate([self.left.langs, self.right.langs]))
         self.told_pools = pools(self.told.langs)
@@ -100,7 +104,18 @@ class Batches:
     def __str__(self) -> str:
         return f"{len(self.left)} pairs, {len(self.singles)} sentences, {len(self.told)} story sentences"
 
+    def weight(self, pool: np.ndarray) -> float:
+        """How often a pair of languages is drawn: small ones more than they are large, those with English twice."""
+        english = CODES["eng"] in (self.left.langs[pool[0]], self.right.langs[pool[0]])
+        return len(pool) ** 0.3 * (2 if english else 1)
+
+    def counts(self) -> np.ndarray:
+        """How often each piece stands in the text, [vocabulary]."""
+        flat = np.concatenate([texts.flat for texts in (self.left, self.right, self.singles, self.told)])
+        return np.bincount(flat, minlength=self.vocabulary)
+
     def pair(self, rng: random.Random) -> Unit:
+        """Each side of a pair, decoded into both languages: encoding costs as much as decoding and serves twice."""
         pool = rng.choices(self.pair_pools, self.pair_weights)[0]
         i = int(rng.choice(pool))
         a, b = self.left[i], self.right[i]
@@ -108,11 +123,7 @@ class Batches:
             j = int(rng.choice(pool))
             a, b = a + self.left[j], b + self.right[j]
         la, lb = int(self.left.langs[i]), int(self.right.langs[i])
-        own = self.mixture.same_language
-        return [
-            Example(a, a, la) if rng.random() < own else Example(a, b, lb),
-            Example(b, b, lb) if rng.random() < own else Example(b, a, la),
-        ]
+        return Unit((a, b), tuple(Target(source, *said) for source in (0, 1) for said in ((a, la), (b, lb))))
 
     def single(self, rng: random.Random) -> Unit:
         if rng.random() < self.mixture.story_share:
@@ -128,16 +139,16 @@ class Batches:
         if rng.random() < self.mixture.join and i + 1 < len(texts) and texts.langs[i + 1] == lang:
             target = target + texts[i + 1]
         source = corrupted(target, rng) if rng.random() < self.mixture.corrupt else target
-        return [Example(source, target, lang)]
+        return Unit((source,), (Target(0, target, lang),))
 
     def units(self, rng: random.Random, tokens: int) -> list[Unit]:
         """Random units of about so many tokens in all."""
         found: list[Unit] = []
         while tokens > 0:
             unit = self.pair(rng) if rng.random() < self.mixture.pair_share else self.single(rng)
-            if max(example.longer for example in unit) + 2 <= self.mixture.longest:
+            if unit.longest + 2 <= self.mixture.longest:
                 found.append(unit)
-                tokens -= sum(example.cost for example in unit)
+                tokens -= unit.cost
         return found
 
     def stream(self, start: int = 0) -> Iterator[list[Unit]]:
@@ -146,8 +157,8 @@ class Batches:
         while True:
             rng = random.Random(f"{self.mixture.seed}/{window}")
             units = self.units(rng, WINDOW * self.mixture.tokens)
-            units.sort(key=lambda unit: max(example.longer for example in unit))
-            costs = np.cumsum([sum(example.cost for example in unit) for unit in units])
+            units.sort(key=lambda unit: unit.longest)
+            costs = np.cumsum([unit.cost for unit in units])
             ends = np.searchsorted(costs, costs[-1] * np.arange(1, WINDOW) / WINDOW).tolist()
             made = [units[a:b] for a, b in zip([0, *ends], [*ends, len(units)], strict=True)]
             rng.shuffle(made)

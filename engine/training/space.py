@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,10 +27,12 @@ from statistics import mean
 from threading import Event
 from typing import Any
 
+import numpy as np
 import sentencepiece
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import ConceptscapeError, TrainingError, WeightsError
 from ..evaluation import Pair, evaluate_space, read_pairs, thin
@@ -38,6 +41,7 @@ from ..spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, PAD, TextDeco
 from ..weights import load_weights, save_weights
 from . import corpus, e5
 from .batches import Batches, Mixture, Unit
+from .optimizer import Optimizer, Weights
 
 NAN_STEPS = 10  # so many in a row stop the run
 LOSS = 0.5  # BLEU that packing as int8 may cost
@@ -50,10 +54,12 @@ class Recipe(Mixture):
     steps: int = 8000
     warmup: int = 150  # steps in which the rates rise
     decay: int = 1500  # steps at the end in which they fall to zero
-    encoder_rate: float = 2e-4
+    encoder_rate: float = 2e-4  # 0: the encoder, and with it every concept, stays as it is
     decoder_rate: float = 1.2e-3
     align: float = 0.5  # weight of the alignment loss
     noise: float = 0.25  # largest standard deviation of the noise on a concept (its own is 1)
+    frequent: int = 5000  # pieces that are in every step's softmax
+    drawn: int = 1500  # pieces that stand for all others in it
     average: float = 0.999  # what the averaged weights keep of themselves at each step
     fresh_layers: bool = False  # whether the decoder starts from nothing, whatever --init says
 
@@ -63,16 +69,16 @@ class Recipe(Mixture):
 
 
 class TokenLoss(torch.autograd.Function):
-    """Mean cross-entropy of states [N, width] @ embedding.T against targets [N], keeping only bf16 probabilities.
+    """Mean cross-entropy of states [N, width] @ weight.T + shift against targets [N], keeping only bf16 probabilities.
 
     The fp32 log-softmax over the vocabulary would be a fifth of a step on a CPU. Rows go through it in chunks
     that a core's cache holds.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        states, weight = states.bfloat16(), embedding.bfloat16()
-        probabilities = states @ weight.T
+    def forward(ctx: Any, states: Tensor, weight: Tensor, shift: Tensor, targets: Tensor) -> Tensor:
+        states, weight = states.bfloat16(), weight.bfloat16()
+        probabilities = torch.addmm(shift.bfloat16(), states, weight.T)
         loss = states.new_zeros((), dtype=torch.float32)
         for logits, wanted in zip(probabilities.split(128), targets.split(128), strict=True):
             top = logits.amax(1, keepdim=True)
@@ -85,10 +91,35 @@ class TokenLoss(torch.autograd.Function):
         return loss / len(targets)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         states, weight, difference = ctx.saved_tensors
         scale = (grads[0] / len(states)).to(states.dtype)
-        return (difference @ weight) * scale, (difference.T @ states) * scale, None
+        return (difference @ weight) * scale, (difference.T @ states) * scale, None, None
+
+
+class Shortlist:
+    """The pieces that a step's softmax runs over, a quarter of the vocabulary: the frequent ones, those that the
+    batch wants, and a draw of the others, each of which stands for many (sampled softmax; Jean et al. 2015,
+    arXiv 1412.2007, section 3).
+    """
+
+    def __init__(self, counts: np.ndarray, frequent: int, drawn: int) -> None:
+        self.frequent = torch.zeros(len(counts), dtype=torch.bool)
+        self.frequent[torch.from_numpy(counts.argsort(kind="stable")[::-1][:frequent].copy())] = True
+        self.drawn = drawn
+
+    def draw(self, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Pieces [K], what is added to the logit of each [K], and where among them the targets [N] stand [N]."""
+        kept = self.frequent.clone()
+        kept[targets] = True
+        rest = (~kept).nonzero()[:, 0]
+        some = rest[torch.randperm(len(rest), generator=generator)[: self.drawn]]
+        pieces = torch.cat([kept.nonzero()[:, 0], some])
+        shift = torch.zeros(len(pieces))
+        shift[len(pieces) - len(some) :] = math.log(max(1, len(rest)) / max(1, len(some)))
+        place = torch.zeros(len(kept), dtype=torch.long)
+        place[pieces] = torch.arange(len(pieces))
+        return pieces, shift, place[targets]
 
 
 def padded(rows: list[list[int]], width: int) -> Tensor:
@@ -103,80 +134,34 @@ class SpaceModel(nn.Module):
         self.encoder = TextEncoder(BUILTIN_ENCODER)
         self.decoder = TextDecoder(BUILTIN_DECODER)
 
-    def losses(self, batch: list[Unit], noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def losses(
+        self, batch: list[Unit], shortlist: Shortlist, noise: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Token cross-entropy (nats) and alignment (mean squared difference between translations)."""
-        weight = self.decoder.embed.weight
-        examples = [example for unit in batch for example in unit]
-        source_width = max(len(e.source) for e in examples) + 2
-        target_width = max(len(e.target) for e in examples)
-        sources = padded([[BOS, *e.source, EOS] for e in examples], source_width).to(weight.device)
-        inputs = padded([e.target for e in examples], target_width).to(weight.device)
-        targets = padded([[*e.target, EOS] for e in examples], target_width + 1).to(weight.device)
-        langs = torch.tensor([e.lang for e in examples], device=weight.device)
-        z = self.encoder(sources)
-        # Drawn on the CPU, so that every device trains on the same noise.
-        scale = noise * torch.rand(len(examples), 1, generator=generator)
-        noisy = z + (scale * torch.randn(z.shape, generator=generator)).to(z.device)
-        states = self.decoder.states(inputs, self.decoder.condition(noisy.to(weight.dtype)), langs)
+        device = self.decoder.embed.weight.device
+        sources = [ids for unit in batch for ids in unit.sources]
+        said = [target for unit in batch for target in unit.targets]
+        firsts = list(itertools.accumulate((len(unit.sources) for unit in batch), initial=0))
+        rows = [first + t.source for first, unit in zip(firsts, batch, strict=False) for t in unit.targets]
+        width = max(len(target.ids) for target in said)
+        inputs = padded([target.ids for target in said], width).to(device)
+        targets = padded([[*target.ids, EOS] for target in said], width + 1)
         real = targets != PAD
-        tokens = TokenLoss.apply(states[real], weight, targets[real])
-        firsts = itertools.accumulate((len(unit) for unit in batch), initial=0)
-        pairs = [first for first, unit in zip(firsts, batch, strict=False) if len(unit) == 2]
+        # Drawn on the CPU, so that every device trains on the same draw.
+        pieces, shift, wanted = shortlist.draw(targets[real], generator)
+        scale = noise * torch.rand(len(said), 1, generator=generator)
+        drift = scale * torch.randn(len(said), self.encoder.dims.concept, generator=generator)
+        z = self.encoder(padded([[BOS, *ids, EOS] for ids in sources], max(map(len, sources)) + 2).to(device))
+        noisy = (z[torch.tensor(rows, device=device)] + drift.to(device)).to(self.decoder.embed.weight.dtype)
+        langs = torch.tensor([target.lang for target in said], device=device)
+        states = self.decoder.states(inputs, self.decoder.condition(noisy), langs)[real.to(device)]
+        weight = functional.embedding(pieces.to(device), self.decoder.embed.weight)
+        tokens = TokenLoss.apply(states, weight, shift.to(device), wanted.to(device))
+        pairs = [first for first, unit in zip(firsts, batch, strict=False) if len(unit.sources) == 2]
         if not pairs:
             return tokens, tokens.new_zeros(())
-        a = torch.tensor(pairs, device=z.device)
+        a = torch.tensor(pairs, device=device)
         return tokens, (z[a] - z[a + 1]).square().mean()
-
-
-class Weights:
-    """The fp32 weights of a module that computes in bf16, in one vector, with their average over the steps.
-
-    The module's own weights and gradients become views of two bf16 vectors, so that copying, summing over
-    processes and the optimizer are one operation each.
-    """
-
-    def __init__(self, module: nn.Module, peak: float) -> None:
-        self.module, self.peak = module, peak
-        self.exact = nn.Parameter(nn.utils.parameters_to_vector(module.parameters()).detach().float())
-        self.exact.grad = torch.zeros_like(self.exact)
-        self.averaged = self.exact.detach().clone()
-        self.computing = self.exact.detach().bfloat16()
-        self.gradient = torch.zeros_like(self.computing)
-        module.bfloat16()
-        start = 0
-        for parameter in module.parameters():
-            end = start + parameter.numel()
-            parameter.data = self.computing[start:end].view_as(parameter)
-            parameter.grad = self.gradient[start:end].view_as(parameter)
-            start = end
-
-    def take_gradient(self, processes: int) -> Tensor:
-        """Move the gradient to the exact weights, averaged over the processes; its norm."""
-        assert self.exact.grad is not None
-        self.exact.grad.copy_(self.gradient)
-        self.gradient.zero_()
-        if processes > 1:
-            torch.distributed.all_reduce(self.exact.grad)
-            self.exact.grad.div_(processes)
-        return self.exact.grad.norm()
-
-    @torch.no_grad()
-    def updated(self, keep: float) -> None:
-        """After the optimizer changed the exact weights: average them, and compute with them."""
-        self.averaged.lerp_(self.exact, 1 - keep)
-        self.computing.copy_(self.exact)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"exact": self.exact.detach(), "averaged": self.averaged}
-
-    @torch.no_grad()
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Raises WeightsError for a checkpoint of another shape."""
-        if state["exact"].shape != self.exact.shape:
-            raise WeightsError("The checkpoint holds a model of another shape; choose another folder with --out.")
-        self.exact.copy_(state["exact"])
-        self.averaged.copy_(state["averaged"])
-        self.computing.copy_(self.exact)
 
 
 def averaged_model(saved: dict[str, Any]) -> SpaceModel:
@@ -230,6 +215,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.model = SpaceModel()
         self.batches = Batches(folder, pieces, recipe)
+        self.shortlist = Shortlist(self.batches.counts(), recipe.frequent, recipe.drawn)
         self.checkpoint = out / "checkpoint.pt"
         if not self.checkpoint.exists():
             initialize(self.model, init, pieces, recipe.fresh_layers)
@@ -238,13 +224,9 @@ class Run:
             "encoder": Weights(self.model.encoder, recipe.encoder_rate),
             "decoder": Weights(self.model.decoder, recipe.decoder_rate),
         }
-        self.optimizer = torch.optim.AdamW(
-            [{"params": [part.exact], "peak": part.peak} for part in self.parts.values()],
-            lr=0.0,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
-        )
+        self.trained = [part for part in self.parts.values() if part.peak]
+        self.model.encoder.requires_grad_(recipe.encoder_rate > 0)
+        self.optimizer = Optimizer(self.trained, self.rank, self.processes)
         self.step = self.seen = self.skipped = self.in_a_row = 0
         self.valid: list[Pair] = []
         if (folder / corpus.VALID).exists():
@@ -259,18 +241,19 @@ class Run:
             saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         except Exception as error:  # reading damaged bytes can fail in any way
             raise WeightsError(f"The checkpoint in {self.out} is damaged; delete it and start again.") from error
-        for name, part in self.parts.items():
-            part.restore(saved[name])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        for group, part in zip(self.optimizer.param_groups, self.parts.values(), strict=True):
-            group["peak"] = part.peak  # this run's, not the checkpoint's
+        try:
+            for name, part in self.parts.items():
+                part.restore(saved[name])
+            self.optimizer.restore(saved["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise WeightsError(f"The checkpoint in {self.out} is of another run; choose another folder.") from error
         self.step, self.seen, self.skipped = saved["step"], saved["seen"], saved["skipped"]
         self.say(f"resumed at step {self.step}")
 
     def state(self) -> dict[str, Any]:
         return {
             **{name: part.state() for name, part in self.parts.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "step": self.step,
             "seen": self.seen,
             "skipped": self.skipped,
@@ -296,18 +279,15 @@ class Run:
         """One step on one batch for each process; the losses, nan where the step was skipped."""
         recipe = self.recipe
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.seen + self.rank)
-        tokens, align = self.model.losses(batch, recipe.noise, generator)
+        tokens, align = self.model.losses(batch, self.shortlist, recipe.noise, generator)
         (tokens + recipe.align * align).backward()
-        norm = torch.stack([part.take_gradient(self.processes) for part in self.parts.values()]).norm()
+        norm = torch.stack([part.take_gradient(self.processes) for part in self.trained]).norm()
         if torch.isfinite(norm):
-            rate = recipe.rate(self.step)
-            for group, part in zip(self.optimizer.param_groups, self.parts.values(), strict=True):
-                group["lr"] = part.peak * rate
-                assert part.exact.grad is not None
-                part.exact.grad.mul_((1 / norm.clamp_min(1.0)).item())  # gradients are clipped to norm 1
-            self.optimizer.step()
+            for part in self.trained:
+                part.slope.mul_((1 / norm.clamp_min(1.0)).item())  # gradients are clipped to norm 1
+            self.optimizer.step(recipe.rate(self.step))
             keep = min(recipe.average, (1 + self.step) / (10 + self.step))
-            for part in self.parts.values():
+            for part in self.trained:
                 part.updated(keep)
             self.in_a_row = 0
         else:
