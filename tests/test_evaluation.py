@@ -144,8 +144,8 @@ def test_story_sentences_are_scored_by_language_and_length(tmp_path: Path) -> No
     assert said["long sentences"] == [("eng_Latn", long)]
     told = {"stories": [("eng_Latn", WORDS["eng_Latn"][0]), ("deu_Latn", WORDS["deu_Latn"][1])]}
     report = evaluate_space(Phrasebook(mute="deu_Latn"), pairs("eng_Latn", "fra_Latn"), told, gradients=0)
-    assert report["sentences"]["stories"]["eng_Latn"] == {"sentences": 1, "bleu": 100, "chrf": 100}
-    assert report["sentences"]["stories"]["deu_Latn"]["bleu"] == 0
+    assert report["sentences"]["stories"]["eng_Latn"] == {"sentences": 1, "bleu": 100, "chrf": 100, "kept": 100}
+    assert report["sentences"]["stories"]["deu_Latn"] == {"sentences": 1, "bleu": 0, "chrf": 0, "kept": 0}
     assert "stories, deu_Latn" in table(report)
 
 

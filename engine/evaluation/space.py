@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..concepts import cosine
 from ..spaces import ConceptSpace, Progress
+from ..text import has_words
 from .coding import Work, decode, encode
 from .pairs import Pair, by_languages
-from .scores import retrieval, score
+from .scores import percent, retrieval, score
 from .smoothness import Said, effort, noise, sample_walks, walk
 
 # Which side is encoded, and in whose language it is decoded.
@@ -38,8 +40,9 @@ def evaluate_space(
     For each pair of languages: BLEU and chrF (sacrebleu, 0 to 100) of the four directions, and how often, in percent,
     the nearest concept among the other side is the translation. Then the means of these, where a language's round
     trip is scored over all its sentences; round trips and translations by the length of what should come out; the
-    round trips of other `sentences`, for each named set and language; and the steps of `gradients` walks and what noise
-    changes (see `smoothness`).
+    round trips of other `sentences`, for each named set and language, and how many percent of these keep their meaning:
+    encoded again, the nearest concept of the set is the sentence's own; and the steps of `gradients` walks and what
+    noise changes (see `smoothness`).
     """
     in_pairs = [side for pair in pairs for side in zip(pair.langs, pair.texts, strict=True)]
     others = [sentence for own in sentences.values() for sentence in own]
@@ -51,7 +54,7 @@ def evaluate_space(
         )
     )
     walks = sample_walks(list(dict.fromkeys(in_pairs)), gradients, seed)
-    work = Work(len(said) + len(jobs) + effort(walks), progress)
+    work = Work(len(said) + len(jobs) + len(others) + effort(walks), progress)
     vectors = dict(zip(said, encode(space, said, work), strict=True))
     decoded = dict(
         zip(jobs, decode(space, [(vectors[lang, text], to, len(text)) for lang, text, to in jobs], work), strict=True)
@@ -79,10 +82,15 @@ def evaluate_space(
                 },
             }
         )
-    told: dict[str, dict[str, list[Found]]] = {name: defaultdict(list) for name in sentences}
+    told: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in sentences}
     for name, own in sentences.items():
-        for lang, text in own:
-            told[name][lang].append((decoded[lang, text, lang], text))
+        for lang in dict.fromkeys(lang for lang, _ in own):
+            texts = [text for own_lang, text in own if own_lang == lang]
+            again = [decoded[lang, text, lang] for text in texts]
+            concepts = np.stack([vectors[lang, text] for text in texts])
+            told[name][lang] = one(list(zip(again, texts, strict=True))) | {
+                "kept": kept(space, lang, again, concepts, texts, work)
+            }
     return {
         "space": space.name,
         "pairs": len(pairs),
@@ -93,7 +101,7 @@ def evaluate_space(
             "to themselves": by_length(found for (a, b), group in directed.items() if a == b for found in group),
             "translated": by_length(found for (a, b), group in directed.items() if a != b for found in group),
         },
-        "sentences": {name: {lang: one(found) for lang, found in own.items()} for name, own in told.items()},
+        "sentences": told,
         "walk": walk(space, vectors, walks, work) if walks else None,
         "noise": noise(space, vectors, [(lang, a) for lang, a, _ in walks], seed, work) if walks else None,
     }
@@ -102,6 +110,17 @@ def evaluate_space(
 def one(found: Sequence[Found]) -> dict[str, Any]:
     bleu, chrf = score(found)
     return {"sentences": len(found), "bleu": bleu, "chrf": chrf}
+
+
+def kept(
+    space: ConceptSpace, lang: str, again: Sequence[str], own: np.ndarray, texts: Sequence[str], work: Work
+) -> float:
+    """Percent of sentences, decoded `again` from concepts [N, D] of `texts`, that are nearest to their own concept."""
+    worded = [i for i, sentence in enumerate(again) if has_words(sentence)]
+    back = encode(space, [(lang, again[i]) for i in worded], work)
+    work.skip(len(again) - len(worded))
+    nearest = cosine(back, own).argmax(1) if worded else []
+    return percent(sum(texts[j] == texts[i] for i, j in zip(worded, nearest, strict=True)), len(texts))
 
 
 def by_length(found: Iterable[Found]) -> dict[str, dict[str, Any]]:
@@ -152,10 +171,14 @@ def table(report: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping) and value["bleu"] is not None:
             lines.append(f"{name.replace('_', ' '):<30}{value['bleu']:>8.1f}{value['chrf']:>8.1f}")
     lines.append(f"{'translation found, percent':<30}{report['summary']['retrieval']:>8.1f}")
-    lines += ["", f"{'by length':<30}{'BLEU':>8}{'chrF':>8}{'sentences':>11}"]
+    lines += ["", f"{'by length':<30}{'BLEU':>8}{'chrF':>8}{'sentences':>11}{'meaning kept, percent':>23}"]
     groups = [(f"{what}, {size}", own) for what, found in report["lengths"].items() for size, own in found.items()]
     groups += [(f"{name}, {lang}", own) for name, found in report["sentences"].items() for lang, own in found.items()]
-    lines += [f"{name:<30}{own['bleu']:>8.1f}{own['chrf']:>8.1f}{own['sentences']:>11}" for name, own in groups]
+    lines += [
+        f"{name:<30}{own['bleu']:>8.1f}{own['chrf']:>8.1f}{own['sentences']:>11}"
+        + (f"{own['kept']:>23.1f}" if "kept" in own else "")
+        for name, own in groups
+    ]
     if report["walk"]:
         walked = report["walk"]
         lines += ["", f"{walked['gradients']} walks of {walked['sentences']} sentences: percent of steps that"]
