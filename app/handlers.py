@@ -99,6 +99,14 @@ def continue_(session: Session, data: Data, progress: Progress) -> None:
     session.editor.continue_(int(data["n"]), len(session.document.nodes), progress)
 
 
+def infill(session: Session, data: Data, progress: Progress) -> None:
+    session.editor.infill(data["a"], data["b"], int(data["seed"]))
+
+
+def model(session: Session, data: Data, progress: Progress) -> None:
+    session.write_with(data["model"])
+
+
 def translate(session: Session, data: Data, progress: Progress) -> None:
     session.editor.translate(session.lang, progress)
     session.reading = None
@@ -202,11 +210,13 @@ ACTS = {
     "place": Act(place, "Decoding"),
     "regenerate": Act(regenerate, "Regenerating"),
     "continue": Act(continue_, "Continuing"),
+    "infill": Act(infill, "Filling in"),
     "translate": Act(translate, "Translating"),
     "rename": Act(rename, "Renaming"),
     "undo": Act(undo, "Undoing"),
     "redo": Act(redo, "Redoing"),
     "read": Act(read, "Translating", edits=False),
+    "model": Act(model, "Loading the model", edits=False),
     "save": Act(save, "Saving", edits=False),
     "copy": Act(copy, "Copying", edits=False),
     "reopen": Act(reopen, "Opening", edits=False),

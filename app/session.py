@@ -26,6 +26,7 @@ class Session:
     def __init__(self, engine: Engine, store: Store) -> None:
         self.engine = engine
         self.store = store
+        self.model = ""  # the kind of concept model that writes; empty for the default
         self.busy = threading.Lock()  # held while the document is being changed
         self.stop = threading.Event()  # ends the change under way
         self.notice = ""  # one sentence that the person should read once
@@ -35,7 +36,7 @@ class Session:
 
     def show(self, document: Document, revision: int | None) -> None:
         """Put another document on the page; `revision` is None where it was never stored."""
-        self.editor = Editor(self.engine, document)
+        self.editor = Editor(self.engine, document, self.model)
         self.revision = revision
         self.saved = revision is not None
         self.conflict: str | None = None
@@ -99,6 +100,11 @@ class Session:
         if lang:
             self.engine.read(self.document, lang, progress)  # decodes now, so that showing it is quick
         self.reading = lang
+
+    def write_with(self, model: str) -> None:
+        """Let another kind of concept model write from here on. Raises WeightsError where it can't be loaded."""
+        self.engine.lcm(model)
+        self.model = self.editor.model = model
 
     def sentences(self) -> list[str]:
         """The document's sentences as they are shown."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import ConceptNode, Document, Engine
+from engine.lcm import KINDS
 from engine.projection import FEWEST, Landscape
 from engine.store import Summary
 
@@ -74,7 +75,20 @@ def concept_list(session: Session, number: int, select: Sequence[str] | None = N
     if session.reading:
         name = session.engine.language(session.reading).english
         reading = {"name": name, "decoded": sum(node["decoded"] for node in nodes)}
-    return {"number": number, "document": document.id, "nodes": nodes, "select": select, "reading": reading}
+    return {
+        "number": number,
+        "document": document.id,
+        "nodes": nodes,
+        "select": select,
+        "reading": reading,
+        **models(session),
+    }
+
+
+def models(session: Session) -> Json:
+    """The kinds of concept model that can write, by name and title, and the one that does."""
+    kinds = session.engine.models
+    return {"models": [(kind, KINDS[kind].title) for kind in kinds], "model": session.model or (kinds[:1] and kinds[0])}
 
 
 def web_language(code: str) -> str:
@@ -107,6 +121,7 @@ def provenance(node: ConceptNode, places: Mapping[str, int]) -> tuple[str, str]:
         "place": ("from the map", "Decoded from a point of the map."),
         "regenerate": ("regenerated", f"Said anew by the model from what stands before it{seed}.{before}"),
         "continue": ("continued", f"Written by the model as a continuation{seed}."),
+        "infill": ("filled in", f"Written by the model to lead from {' to '.join(names)}{seed}."),
         "translate": ("translated", f"Decoded into this language.{before}"),
         "duplicate": ("copy", f"A copy of {names[0] if names else 'a sentence'}."),
     }

@@ -56,13 +56,25 @@ class Engine:
     """Everything that can be done with a concept space, in one place. Models load when they are first used."""
 
     space: ConceptSpace
+    model: str = ""  # the kind of concept model: "base", "two-tower", ...; empty for the default
     _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
+    _models: dict[str, ConceptModel] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def lcm(self) -> ConceptModel:
-        from .lcm import load_lcm
+    @property
+    def models(self) -> list[str]:
+        """The kinds of concept model that can be chosen, the default first."""
+        from .lcm import available
 
-        return load_lcm("base", self.space)
+        return available()
+
+    def lcm(self, kind: str = "") -> ConceptModel:
+        """A concept model, by default the engine's own; loaded once. Raises WeightsError where there is none."""
+        from .lcm import DEFAULT, load_lcm
+
+        kind = kind or self.model or DEFAULT
+        if kind not in self._models:
+            self._models[kind] = load_lcm(kind, self.space)
+        return self._models[kind]
 
     @cached_property
     def landscape(self) -> Landscape:
@@ -127,28 +139,26 @@ class Engine:
         seed: int = 0,
         progress: Progress | None = None,
         on_concept: Callable[[Continuation], None] | None = None,
-        temperature: float = 0.3,
+        temperature: float | None = None,
         minimum: int = 0,
+        model: str = "",
     ) -> list[Continuation]:
-        """Up to `n` concepts that the model expects after concepts [N, D]; fewer where it ends the document,
+        """Up to `n` concepts that a concept model expects after concepts [N, D]; fewer where it ends the document,
         but no fewer than `minimum`.
 
-        Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a mean
-        prediction lies between sentences, and the model was trained on sentences.
+        Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a
+        prediction may lie between sentences, and the model was trained on sentences.
         """
         from .lcm import Stop, generate
 
         made: list[Continuation] = []
 
-        def refine(vector: np.ndarray) -> np.ndarray:
-            sentence = self.decode(vector[None], lang)[0]
-            if text.has_words(sentence):
-                vector = self.encode([sentence], lang)[0]
-            made.append(Continuation(sentence, vector))
-            return vector
+        def refine(predicted: np.ndarray) -> np.ndarray:
+            made.extend(self._said(predicted, lang))
+            return made[-1].vector[None]
 
         accepted = generate(
-            self.lcm,
+            self.lcm(model),
             vectors,
             n,
             seed=seed,
@@ -159,6 +169,44 @@ class Engine:
             stop=Stop(minimum=minimum),
         )
         return [one for one in made[: len(accepted)] if text.has_words(one.text)]
+
+    def infill(
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        n: int,
+        lang: str,
+        seed: int = 0,
+        temperature: float | None = None,
+        model: str = "",
+    ) -> list[Continuation]:
+        """Up to `n` concepts, best first, each of which may stand between concepts `left` [N, D] and `right` [M, D].
+
+        Raises VectorError where there is nothing on the right.
+        """
+        from .lcm import infill
+
+        said: dict[bytes, Continuation] = {}
+
+        def refine(predicted: np.ndarray) -> np.ndarray:
+            found = self._said(predicted, lang)
+            said.update((one.vector.tobytes(), one) for one in found)
+            return np.stack([one.vector for one in found])
+
+        found = infill(
+            self.lcm(model), left, right, n, seed=seed, temperature=temperature, refine=refine
+        )  # fmt: skip
+        chosen = [said[vector.tobytes()] for vector in found]
+        return [one for one in chosen if text.has_words(one.text)]
+
+    def _said(self, predicted: np.ndarray, lang: str) -> list[Continuation]:
+        """Predicted concepts [N, D] as sentences, and the concepts of these."""
+        sentences = self.decode(predicted, lang)
+        vectors = np.asarray(predicted, np.float32).copy()
+        worded = [i for i, sentence in enumerate(sentences) if text.has_words(sentence)]
+        if worded:
+            vectors[worded] = self.encode([sentences[i] for i in worded], lang)
+        return [Continuation(sentence, vector) for sentence, vector in zip(sentences, vectors, strict=True)]
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Places of concepts [N, D] on the landscape, float32 [N, 2]."""
@@ -242,6 +290,6 @@ class Engine:
         )
 
 
-def load(space: str = "builtin") -> Engine:
-    """Load an engine on a concept space. Raises WeightsError where its files are missing or damaged."""
-    return Engine(load_space(space))
+def load(space: str = "builtin", model: str = "") -> Engine:
+    """Load an engine on a concept space, with a kind of concept model. Raises WeightsError for bad files."""
+    return Engine(load_space(space), model)

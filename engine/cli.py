@@ -135,7 +135,7 @@ def gradient(args: argparse.Namespace) -> None:
 
 def continue_(args: argparse.Namespace) -> None:
     body, target = read_text(args.file), args.to or args.lang
-    engine = load()
+    engine = load(model=args.lcm)
     engine.language(target)
     with progress("Reading") as report:
         document = engine.import_text(body, args.lang, progress=report)
@@ -157,6 +157,20 @@ def evaluate_space(args: argparse.Namespace) -> None:
     with progress("Evaluating") as report:
         result = evaluation.evaluate_space(space, pairs, told, args.gradients, args.seed, report)
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else evaluation.table(result))
+
+
+def evaluate_lcm(args: argparse.Namespace) -> None:
+    from .evaluation import lcm
+
+    engine = load()
+    kinds = engine.models if args.lcm == "all" else [args.lcm]
+    documents = lcm.read_documents(args.file, engine.space.languages, engine.fits)
+    if args.limit:
+        documents = documents[: args.limit]
+    models = {engine.lcm(kind).kind: engine.lcm(kind) for kind in kinds}
+    with progress("Evaluating") as report:
+        result = lcm.evaluate_lcm(engine.space, models, documents, progress=report)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else lcm.table(result))
 
 
 def emit(*cells: str) -> None:
@@ -349,8 +363,10 @@ def parser() -> argparse.ArgumentParser:
     language(made, "the language of the text, such as eng_Latn")
     made.add_argument("--to", metavar="CODE", help="the language to write in (that of the text)")
     made.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed gives the same sentences (0)")
+    made.add_argument("--lcm", default="", metavar="NAME", help="the concept model, such as base or two-tower")
 
     evaluate = commands.add_parser("evaluate", help="Measure how good a model is.", description="Measure a model.")
+    measures = evaluate.add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser)
     made = command(
         evaluate_space,
         "space",
@@ -358,7 +374,7 @@ def parser() -> argparse.ArgumentParser:
         "in language 2), how often the translation is the nearest concept, whether gradients lead steadily to "
         "their end, and what noise changes.",
         "python -m engine evaluate space pairs.tsv.gz --limit 50 --json",
-        evaluate.add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser),
+        measures,
     )
     made.add_argument(
         "file",
@@ -375,4 +391,22 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--gradients", type=whole(0, 10**6), default=100, metavar="N", help="how many walks (100)")
     made.add_argument("--seed", type=seed, default=0, metavar="N", help="which sentences the walks join (0)")
+
+    made = command(
+        evaluate_lcm,
+        "lcm",
+        "Measure concept models on documents: how near the next concept comes to the true one and whether it tells it "
+        "from others, next to two baselines, and what free generation is like.",
+        "python -m engine evaluate lcm documents.jsonl.gz --lcm all --limit 100 --json",
+        measures,
+    )
+    made.add_argument(
+        "file",
+        type=Path,
+        metavar="DOCS.jsonl[.gz]",
+        help="a document a line, as JSON with lang and text; where one has a split, only those of valid",
+    )
+    made.add_argument("--lcm", default="", metavar="NAME", help="the concept model, or all (the default one)")
+    made.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
+    made.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="at most N documents")
     return top

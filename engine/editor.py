@@ -35,8 +35,9 @@ class Editor:
     An operation that raises leaves document and history as they were.
     """
 
-    def __init__(self, engine: Engine, start: Document) -> None:
+    def __init__(self, engine: Engine, start: Document, model: str = "") -> None:
         self.engine = engine
+        self.model = model  # the kind of concept model that writes; empty for the engine's own
         self.document = start
         self._undo: list[Step] = []
         self._redo: list[Step] = []
@@ -256,10 +257,11 @@ class Editor:
             seed=seed,
             progress=progress,
             minimum=len(indices),
+            model=self.model,
         )
         for i, one in zip(indices, made, strict=False):
             parents = tuple(node.id for node in nodes[max(0, i - 1) : i])
-            origin = Provenance("generated", "regenerate", parents, {"from": nodes[i].text}, seed)
+            origin = Provenance("generated", "regenerate", parents, {"from": nodes[i].text, **self._by()}, seed)
             nodes[i] = replace(
                 nodes[i],
                 text=one.text,
@@ -275,13 +277,29 @@ class Editor:
         It may end the document sooner, but not before one sentence: whoever asks wants at least that.
         """
         made = self.engine.continue_(
-            self.document.vectors, n, self.document.lang, seed=seed, progress=progress, minimum=1
+            self.document.vectors, n, self.document.lang, seed=seed, progress=progress, minimum=1, model=self.model
         )
         if not made:
             raise EditError("What the model came up with can't be read; try again with another seed.")
         last = tuple(node.id for node in self.document.nodes[-1:])
-        nodes = [self._node(one, "generated", "continue", last, {}, seed) for one in made]
+        nodes = [self._node(one, "generated", "continue", last, self._by(), seed) for one in made]
         return self._commit("Continue", self._inserted(len(self.document.nodes), nodes))
+
+    def infill(self, a: str, b: str, seed: int) -> Document:
+        """Insert between two neighbours what the concept model takes to lead best from the one to the other."""
+        first, second = self._neighbours([a, b], "write between")
+        vectors = self.document.vectors
+        found = self.engine.infill(
+            vectors[: first + 1], vectors[second:], 1, self.document.lang, seed=seed, model=self.model
+        )
+        if not found:
+            raise EditError("What the model came up with can't be read; try again with another seed.")
+        parents = (self.document.nodes[first].id, self.document.nodes[second].id)
+        node = self._node(found[0], "generated", "infill", parents, self._by(), seed)
+        return self._commit("Fill in", self._inserted(second, [node]))
+
+    def _by(self) -> dict[str, object]:
+        return {"model": self.model} if self.model else {}
 
     def translate(self, lang: str, progress: Progress | None = None) -> Document:
         """Make the reading in another language the document itself; concepts stay where they are."""

@@ -1,6 +1,7 @@
 const list = find(".concepts");
 const live = find(".live");
 const composer = find("#next-sentence");
+const writer = find("#model");
 let active = null; // the id that the keyboard stands on
 let anchor = null; // where a range began
 
@@ -62,6 +63,10 @@ const draw = () => {
       : `Everything is written in ${reading.name}.`;
     find(".keep").hidden = !reading.decoded;
   }
+  const { models = [], model } = props.value ?? {};
+  writer.replaceChildren(...models.map(([kind, title]) => make("option", { value: kind }, title)));
+  writer.value = model;
+  writer.hidden = models.length < 2;
   desk.emit("document", props.value);
   desk.select(select ?? desk.selection);
   if (select?.length) {
@@ -90,6 +95,7 @@ desk.on("selection", (ids) => {
   find(".where").textContent = last >= 0 && last < desk.nodes.length - 1 ? `after ${last + 1}` : "at the end";
 });
 desk.on("reveal", show); // the map asks
+writer.addEventListener("change", () => desk.act(trigger, "model", { model: writer.value }));
 
 // Selecting
 

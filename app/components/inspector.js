@@ -33,7 +33,7 @@ watch("value", () => {
 
 const button = (text, onclick, look = "") => make("button", { type: "button", class: `does ${look}`.trim(), onclick, disabled: desk.working }, text);
 const title = (text, more) => make("header", {}, make("h2", {}, text), more ? make("p", { class: "more" }, more) : null);
-const row = (...children) => make("div", { class: "row" }, ...children);
+const row = (...children) => make("div", { class: "row" }, ...children.filter(Boolean));
 const words = (text, look = "") => make("p", { class: `words ${look}`.trim() }, text);
 const slider = (label, value, oninput, step = 0.01) => make("input", { type: "range", min: 0, max: 1, step, value, "aria-label": label, oninput });
 const quote = (id, name) => {
@@ -158,7 +158,12 @@ const two = ([a, b]) => {
     quote(a),
     make("div", { class: "between" }, found.element, range, make("div", { class: "scale ends" }, make("span", {}, String(desk.index(a) + 1)), share, make("span", {}, String(desk.index(b) + 1)))),
     quote(b),
-    row(button("Insert it", () => act("interpolate", { a, b, t: Number(range.value) }), "primary")),
+    row(
+      button("Insert it", () => act("interpolate", { a, b, t: Number(range.value) }), "primary"),
+      desk.index(b) === desk.index(a) + 1
+        ? button("Let the model fill in", () => act("infill", { a, b, seed: seed() }))
+        : null,
+    ),
     make("section", {}, make("h3", {}, "Both sentences"), lot([a, b])),
   ];
 };

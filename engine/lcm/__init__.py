@@ -1,8 +1,8 @@
 """Concept models: what comes next in a document, as a concept.
 
-model = load_lcm("base", space)
-model.predict(vectors)                      # Prediction(concept, end)
-generate(model, vectors, 5, seed=1, temperature=0.3)
+model = load_lcm("two-tower", space)
+generate(model, vectors, 5, seed=1)                 # concepts [5, D]
+expected, ends = Reading(model, [vectors]).expect()  # [1, D], [1]
 """
 
 from __future__ import annotations
@@ -11,25 +11,44 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..spaces import ConceptSpace
-from .base import BaseLCM, Prediction, load
-from .generator import Stop, generate
+from .diffusion import Sampling
+from .generator import Stop, generate, generate_all, infill
+from .model import ConceptModel, Reading
+from .weights import KINDS, facts, known, load
 
-__all__ = ["ConceptModel", "Prediction", "Stop", "generate", "load_lcm"]
+__all__ = [
+    "KINDS",
+    "ConceptModel",
+    "Reading",
+    "Sampling",
+    "Stop",
+    "available",
+    "facts",
+    "generate",
+    "generate_all",
+    "infill",
+    "load_lcm",
+]
 
 ASSETS = Path(__file__).parents[2] / "assets"
+DEFAULT = "base"
 
-ConceptModel = BaseLCM  # what the engine asks of a model: `predict`, `read`, `draw`, `dims`, `end_threshold`
+
+def available(folder: Path = ASSETS) -> list[str]:
+    """The kinds whose weights are there, the default first."""
+    kinds = [kind for kind in KINDS if (folder / f"lcm-{kind}.safetensors").exists()]
+    return sorted(kinds, key=lambda kind: kind != DEFAULT)
 
 
-def load_lcm(name: str = "base", space: ConceptSpace | None = None, folder: Path = ASSETS) -> ConceptModel:
-    """Load the weights of a concept model by name, ready to predict.
+def load_lcm(kind: str = DEFAULT, space: ConceptSpace | None = None, folder: Path = ASSETS) -> ConceptModel:
+    """Load the weights of a kind of concept model, ready to predict.
 
-    Raises WeightsError for a name that nobody knows, a missing or damaged file, and weights made for another space
+    Raises WeightsError for a kind that nobody knows, a missing or damaged file, and weights made for another space
     than `space`, for another checkpoint of it, or for another size.
     """
-    if name != "base":
-        raise WeightsError(f"There is no concept model called {name!r}; use base.")
-    path = folder / f"lcm-{name}.safetensors"
+    if kind not in KINDS:
+        raise WeightsError(f"There is no concept model called {kind!r}; use one of {known(KINDS)}.")
+    path = folder / f"lcm-{kind}.safetensors"
     if space is None:
         return load(path)
     return load(path, space.name, space.dim, getattr(space, "fingerprint", None))

@@ -1,15 +1,20 @@
-"""The generator: a document goes on concept by concept until it ends by itself."""
+"""The generator, one for all kinds: documents go on concept by concept until they end by themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..concepts import cosine, seeded
+from ..errors import VectorError
 from ..spaces import Progress
-from .base import BaseLCM, checked
+from .diffusion import Sampling
+from .model import ConceptModel, Reading, checked
+
+# Takes predictions [N, D] to where sentences lie (by decoding and encoding them again), [N, D].
+Refine = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -22,48 +27,140 @@ class Stop:
     minimum: int = 0  # concepts to generate before the document may end
 
 
+def generate_all(
+    model: ConceptModel,
+    prefixes: Sequence[np.ndarray],
+    n: int,
+    *,
+    seeds: Sequence[int],
+    temperature: float | None = None,
+    how: Sampling = Sampling(),
+    refine: Refine | None = None,
+    on_concept: Callable[[int, np.ndarray], None] | None = None,
+    progress: Progress | None = None,
+    stop: Stop = Stop(),
+) -> list[np.ndarray]:
+    """For each of the documents `prefixes` [N, D], up to `n` concepts float32 [M, D] that follow it.
+
+    They go on together, in one batch, but none depends on another: each has its own seed, and the same document with
+    several seeds gives alternatives, spread out by `temperature` (None: as the kind of model has it; at 0 all are the
+    same). N may be 0: a new document.
+
+    A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions
+    is checked for repetition, read as context and generated. `on_concept` gets a document's number and each concept
+    as it comes, `progress` (generated, n) as the longest has; either may raise `Cancelled`. Raises VectorError for a
+    prefix that the model can't read.
+    """
+    if len(seeds) != len(prefixes):
+        raise VectorError(f"{len(prefixes)} documents need {len(prefixes)} seeds, not {len(seeds)}.")
+    threshold = float(model.end_threshold) if stop.end is None else stop.end
+    told = [checked(prefix, model.dims.concept) for prefix in prefixes]
+    made: list[list[np.ndarray]] = [[] for _ in prefixes]
+    draws = [seeded(seed) for seed in seeds]
+    reading = Reading(model, told)
+    alive = list(range(len(prefixes)))
+    for generated in range(n):
+        if generated >= stop.minimum:
+            alive = goes_on(reading, alive, reading.expect()[1] < threshold)
+        if not alive:
+            break
+        concepts = reading.sample([draws[i] for i in alive], temperature, how)
+        if refine is not None:
+            concepts = np.asarray(refine(concepts), np.float32)
+        if generated >= stop.minimum and stop.recent:
+            recent = [told[i][-stop.recent :] for i in alive]
+            new = np.array(
+                [not len(r) or cosine(c, r).max() <= stop.repetition for c, r in zip(concepts, recent, strict=True)]
+            )
+            alive, concepts = goes_on(reading, alive, new), concepts[new]
+            if not alive:
+                break
+        reading.read([concept[None] for concept in concepts])
+        for i, concept in zip(alive, concepts, strict=True):
+            told[i] = np.concatenate([told[i], concept[None]])
+            made[i].append(concept)
+            if on_concept:
+                on_concept(i, concept)
+        if progress:
+            progress(generated + 1, n)
+    return [np.array(own, np.float32).reshape(-1, model.dims.concept) for own in made]
+
+
+def goes_on(reading: Reading, alive: list[int], stays: np.ndarray) -> list[int]:
+    """The documents of `alive` that stay; the reading forgets the others."""
+    rows = [row for row, stay in enumerate(stays) if stay]
+    if len(rows) < len(alive):
+        reading.keep(rows)
+    return [alive[row] for row in rows]
+
+
 def generate(
-    model: BaseLCM,
+    model: ConceptModel,
     prefix: np.ndarray,
     n: int,
     *,
     seed: int = 0,
-    temperature: float = 0.0,
-    refine: Callable[[np.ndarray], np.ndarray] | None = None,
+    temperature: float | None = None,
+    how: Sampling = Sampling(),
+    refine: Refine | None = None,
     on_concept: Callable[[np.ndarray], None] | None = None,
     progress: Progress | None = None,
     stop: Stop = Stop(),
 ) -> np.ndarray:
-    """Up to `n` concepts float32 [M, D] that follow `prefix` [N, D]; N may be 0 (a new document).
+    """`generate_all` for one document [N, D]."""
+    return generate_all(
+        model,
+        [prefix],
+        n,
+        seeds=[seed],
+        temperature=temperature,
+        how=how,
+        refine=refine,
+        on_concept=(lambda _, concept: on_concept(concept)) if on_concept else None,
+        progress=progress,
+        stop=stop,
+    )[0]
 
-    `refine` [D] -> [D] takes a prediction to where sentences lie (by decoding and encoding it again): a mean
-    prediction lies between sentences, and the model was trained on sentences. It is called once for each concept, and
-    what it returns is checked for repetition, read as context and generated. `on_concept` gets each concept
-    as it comes, `progress` (generated, n); either may raise `Cancelled`.
 
-    Seeds give alternatives, spread out by `temperature`; at temperature 0 all are the same. Raises VectorError for a
-    prefix that the model can't read.
+def infill(
+    model: ConceptModel,
+    left: np.ndarray,
+    right: np.ndarray,
+    n: int = 1,
+    *,
+    candidates: int = 16,
+    seed: int = 0,
+    temperature: float | None = None,
+    how: Sampling = Sampling(),
+    refine: Refine | None = None,
+) -> np.ndarray:
+    """Up to `n` concepts [M, D], best first, each of which may stand between `left` [N, D] and `right` [R, D].
+
+    `candidates` are drawn as what follows the left side; the better one is that after which the model expects the
+    first concept of the right side more (cosine of the expected concept to it). Candidates that say the same count
+    once. Raises VectorError where there is no right side.
     """
-    rng = seeded(seed)
-    threshold = float(model.end_threshold) if stop.end is None else stop.end
-    told = checked(prefix, model.dims.concept)
-    reading = model.read()
-    new, generated = told, 0
-    while generated < n:
-        prediction = reading.predict(new)
-        if generated >= stop.minimum and prediction.end >= threshold:
-            break
-        concept = model.draw(prediction.concept, temperature, rng)
-        if refine is not None:
-            concept = np.asarray(refine(concept), np.float32)
-        recent = told[-stop.recent :] if stop.recent else told[:0]
-        if len(recent) and generated >= stop.minimum and cosine(concept, recent).max() > stop.repetition:
-            break
-        new = concept[None]
-        told = np.concatenate([told, new])
-        generated += 1
-        if on_concept:
-            on_concept(concept)
-        if progress:
-            progress(generated, n)
-    return told[len(told) - generated :]
+    right = checked(right, model.dims.concept)
+    if not len(right):
+        raise VectorError("There is nothing after the gap; continue the document instead.")
+    left = checked(left, model.dims.concept)
+    anyhow = Stop(minimum=1)
+    found = generate_all(
+        model,
+        [left] * candidates,
+        1,
+        seeds=[seed + i for i in range(candidates)],
+        temperature=temperature,
+        how=how,
+        refine=refine,
+        stop=anyhow,
+    )
+    expected, _ = Reading(model, [np.concatenate([left, own]) for own in found]).expect()
+    centre = model.normalizer.centre.numpy()
+    ranked = np.argsort(-cosine(expected - centre, right[:1] - centre)[:, 0], kind="stable")
+    chosen: list[np.ndarray] = []
+    for row in ranked:
+        own = found[row]
+        if not chosen or cosine(own, np.stack(chosen)).max() <= anyhow.repetition:
+            chosen.append(own[0])
+    return np.array(chosen[:n], np.float32).reshape(-1, model.dims.concept)

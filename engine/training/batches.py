@@ -28,6 +28,7 @@ class Mixture:
     english_stories: float = 0.8  # of the story sentences
     join: float = 0.15  # how often two sentences are joined to a long one
     corrupt: float = 0.15  # how often a single sentence is corrupted before it is encoded
+    translate: float = 0.5  # how often a side of a pair is decoded into the other's language, too; English always is
     longest: int = 64  # tokens, with begin and end
     seed: int = 0
 
@@ -115,7 +116,7 @@ class Batches:
         return np.bincount(flat, minlength=self.vocabulary)
 
     def pair(self, rng: random.Random) -> Unit:
-        """Each side of a pair, decoded into both languages: encoding costs as much as decoding and serves twice."""
+        """Each side of a pair, decoded into its own language and, often, the other's: what is encoded serves twice."""
         pool = rng.choices(self.pair_pools, self.pair_weights)[0]
         i = int(rng.choice(pool))
         a, b = self.left[i], self.right[i]
@@ -123,7 +124,11 @@ class Batches:
             j = int(rng.choice(pool))
             a, b = a + self.left[j], b + self.right[j]
         la, lb = int(self.left.langs[i]), int(self.right.langs[i])
-        return Unit((a, b), tuple(Target(source, *said) for source in (0, 1) for said in ((a, la), (b, lb))))
+        targets = [Target(0, a, la), Target(1, b, lb)]
+        for lang, said in ((la, Target(0, b, lb)), (lb, Target(1, a, la))):
+            if lang == CODES["eng"] or rng.random() < self.mixture.translate:
+                targets.append(said)
+        return Unit((a, b), tuple(targets))
 
     def single(self, rng: random.Random) -> Unit:
         if rng.random() < self.mixture.story_share:

@@ -113,8 +113,8 @@ def stories(path: Path) -> Iterator[Story]:
     for number, line in lines(path):
         try:
             record = json.loads(line)
-            lang, split, text = record["lang"], record["split"], record["text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            lang, split, text = record["lang"], record.get("split", "valid"), record["text"]
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
         if lang not in LANGUAGES:
             raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")

@@ -1,232 +1,75 @@
-"""Train a concept model on the documents of the corpus: `python -m engine.training.lcm --help`.
+"""Train a concept model on encoded documents: `python -m engine.training.lcm --help`.
 
-The recipe of Base-LCM (Large Concept Models, arXiv 2412.08821): every document becomes its concepts, followed by the
-concept of "End of text." (section 2.3.1); the model predicts each from those before it, and is trained by the mean
-squared error (the loss of section 2.3.1). Two stages, both of which go on where they were stopped:
-
-1. encode: documents to concepts, in the run's folder, `encode_minutes` at most; what is encoded by then is trained on.
-2. train: `minutes` by the clock or a number of steps, then calibrate the end of documents and write the weights.
+The recipe of the Large Concept Models (arXiv 2412.08821): every document is its concepts, followed by the concept of
+"End of text." (section 2.3.1), and each concept is predicted from those before it. `torchrun` spreads a run over
+several processes, whose model and optimizer are then sharded (FSDP2). SONAR-LLM's objective (arXiv 2508.05305), the
+words of the next sentence through the frozen decoder, can take the place of a kind's own.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import csv
+import dataclasses
 import json
 import math
+import os
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ..errors import TrainingError
-from ..lcm.base import END_SENTENCE, TINY, BaseLCM, save
-from ..lcm.blocks import Dimensions
-from ..segmentation import split_long
-from ..spaces.builtin import ASSETS, BOS, EOS, BuiltinSpace
+from ..errors import ConceptscapeError, TrainingError, WeightsError
+from ..evaluation.lcm import auc, predictions, scores
+from ..lcm.base import BaseLCM
+from ..lcm.blocks import Block, Dimensions
+from ..lcm.generator import Stop, generate_all
+from ..lcm.model import END_SENTENCE, Batch, ConceptModel
+from ..lcm.two_tower import DenoiserBlock
+from ..lcm.weights import KINDS, SIZES, dimensions, save
+from ..spaces.builtin import ASSETS, EOS, BuiltinSpace
 from ..spaces.transformer import PAD
-from ..text import has_words
-from . import corpus
+from .corpus import LANGUAGES
+from .documents import Documents, read_shards
 
-CODES = {
-    "eng": "eng_Latn",
-    "deu": "deu_Latn",
-    "fra": "fra_Latn",
-    "spa": "spa_Latn",
-    "ita": "ita_Latn",
-    "por": "por_Latn",
-}
+NAN_STEPS = 10  # so many in a row stop the run
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Every number of a run."""
 
-    minutes: float = 14.0  # of training; the learning rate follows the clock
-    steps: int = 0  # if not 0, train so many steps instead, and the learning rate follows them
-    encode_minutes: float = 12.0
-    batch: int = 1024  # concepts in a batch, about
+    steps: int = 1500
+    minutes: float = 0.0  # if not 0, train so long instead, and the learning rate follows the clock
+    batch: int = 1024  # concepts in a batch, about, over all processes
     rate: float = 1e-3
-    warmup: int = 100  # steps
+    warmup: int = 60  # steps
     weight_decay: float = 0.05
-    noise: float = 0.1  # standard deviation of the noise on what the model reads (a concept's own is 1)
+    noise: float = 0.1  # standard deviation of the noise on what the model reads (a component's own is about 1)
     average: float = 0.995  # decay of the averaged weights, which are the ones that ship
+    check: int = 100  # steps between validations
+    patience: int = 6  # validations without progress that end the run
+    words: bool = False  # SONAR-LLM's objective in place of the kind's own
     seed: int = 0
-
-
-# ---- documents to concepts ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Text:
-    """A document before it is encoded."""
-
-    lang: str
-    valid: bool
-    whole: bool  # its end is in the corpus, and not cut off
-    sentences: tuple[str, ...]
-
-
-class Encoder(Protocol):
-    """What encoding needs of a space."""
-
-    name: str
-    fingerprint: str
-
-    def fits(self, sentence: str) -> bool: ...
-    def encode(self, sentences: Sequence[str]) -> np.ndarray: ...
-
-
-class FastEncoder:
-    """The built-in space's encoder in bfloat16, with large batches: twice as fast, cosine 0.99995 to the exact one."""
-
-    def __init__(self, space: BuiltinSpace, tokens: int = 2048) -> None:
-        self.space, self.tokens = space, tokens
-        self.name, self.fingerprint = space.name, space.fingerprint
-        self.model = copy.deepcopy(space.encoder).bfloat16()
-
-    def fits(self, sentence: str) -> bool:
-        return len(sentence) <= self.space.max_tokens // 2 or self.space.count_tokens(sentence) <= self.space.max_tokens
-
-    @torch.inference_mode()
-    def encode(self, sentences: Sequence[str]) -> np.ndarray:
-        """Concepts [N, D] of sentences; batches hold like lengths and about `tokens` tokens."""
-        rows = [[BOS, *self.space.tokens(s), EOS] for s in sentences]
-        result = np.zeros((len(rows), self.space.dim), np.float32)
-        batch: list[int] = []
-        for index in [*sorted(range(len(rows)), key=lambda i: len(rows[i])), -1]:
-            if batch and (index < 0 or (len(batch) + 1) * len(rows[index]) > self.tokens):
-                width = -(-max(len(rows[i]) for i in batch) // 4) * 4
-                ids = torch.tensor([rows[i] + [PAD] * (width - len(rows[i])) for i in batch])
-                result[batch] = self.model(ids).float().numpy()
-                batch = []
-            batch.append(index)
-        return result
-
-
-def texts(folder: Path, encoder: Encoder, seed: int, limit: int = 0) -> list[Text]:
-    """The corpus's documents: validation first, then the five smaller languages, then English in a seeded order."""
-    stories = corpus.stories(folder)
-    records = corpus.lines(folder / "documents.jsonl.gz")
-    found = []
-    for story, (_, record) in zip(stories, records, strict=True):
-        parts = [p.strip() for s in story.sentences for p in split_long(s, encoder.fits)]
-        kept = tuple(p for p in parts if has_words(p))
-        if len(kept) >= 2:
-            whole = not json.loads(record).get("truncated", False)
-            found.append(Text(story.lang, story.split == "valid", whole, kept))
-    random.Random(seed).shuffle(found)
-    found.sort(key=lambda t: (not t.valid, t.lang == "eng"))
-    return found[:limit] if limit else found
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Encoded documents: rows `starts[i]` to `starts[i + 1]` of `concepts` [total, D] are document i."""
-
-    concepts: np.ndarray  # float16, usually on disk
-    starts: np.ndarray
-    valid: np.ndarray  # bool [documents]
-    whole: np.ndarray  # bool [documents]
-    langs: tuple[str, ...]
-    end: np.ndarray  # float32 [D], the end-of-document concept
-
-    def __len__(self) -> int:
-        return len(self.langs)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Document `index` with its end, float32 [T, D]."""
-        body = np.asarray(self.concepts[self.starts[index] : self.starts[index + 1]], np.float32)
-        return np.concatenate([body, self.end[None]]) if self.whole[index] else body
-
-    def length(self, index: int) -> int:
-        return int(self.starts[index + 1] - self.starts[index]) + int(self.whole[index])
-
-
-def encode(found: Sequence[Text], encoder: Encoder, out: Path, minutes: float, chunk: int = 8192) -> Documents:
-    """Encode documents into a memory-mapped float16 file in `out`, at most `minutes` long in all its runs together.
-
-    A second call goes on after the last chunk that was written; another space or other documents start anew.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    starts = np.cumsum([0] + [len(t.sentences) for t in found])
-    end = encoder.encode([END_SENTENCE])[0]
-    path, state_path = out / "concepts.f16", out / "encoded.json"
-    wanted = {"space": encoder.fingerprint, "documents": len(found), "sentences": int(starts[-1])}
-    state: dict[str, Any] = {**wanted, "done": 0, "seconds": 0.0}
-    fresh = True
-    if state_path.exists() and path.exists():
-        stored = json.loads(state_path.read_text())
-        if wanted == {name: stored.get(name) for name in wanted}:
-            state, fresh = stored, False
-    shape = (int(starts[-1]), len(end))
-    concepts = np.memmap(path, np.float16, "w+" if fresh else "r+", shape=shape)
-    while state["done"] < len(found) and state["seconds"] < minutes * 60:
-        began = time.monotonic()
-        first = state["done"]
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + chunk, "right")) - 1)
-        sentences = [s for t in found[first:last] for s in t.sentences]
-        concepts[starts[first] : starts[last]] = encoder.encode(sentences)
-        concepts.flush()
-        state["done"], state["seconds"] = last, state["seconds"] + time.monotonic() - began
-        replace_text(state_path, json.dumps(state))
-        rate = starts[last] / state["seconds"]
-        print(f"encoded {last} of {len(found)} documents, {starts[last]} sentences, {rate:.0f} a second", flush=True)
-    kept = found[: state["done"]]
-    return Documents(
-        concepts,
-        starts[: len(kept) + 1],
-        np.array([t.valid for t in kept], bool),
-        np.array([t.whole for t in kept], bool),
-        tuple(t.lang for t in kept),
-        end,
-    )
-
-
-def replace_text(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Windows of documents: `inputs` [N, T, D] predict `targets` [N, T, D] where `real` [N, T]."""
-
-    inputs: Tensor
-    targets: Tensor
-    real: Tensor
-    starts: Tensor  # bool [N]: position 0 is the beginning of the document
-
-
-def collate(windows: Sequence[tuple[np.ndarray, bool]]) -> Batch:
-    """A batch of (concepts [T, D], whether they begin a document)."""
-    length = max(len(w) - 1 + begins for w, begins in windows)
-    n, d = len(windows), windows[0][0].shape[1]
-    inputs, targets = torch.zeros(n, length, d), torch.zeros(n, length, d)
-    real = torch.zeros(n, length, dtype=torch.bool)
-    for i, (window, begins) in enumerate(windows):
-        concepts = torch.from_numpy(window)
-        t = len(window) - 1 + begins
-        inputs[i, int(begins) : t] = concepts[:-1]
-        targets[i, :t] = concepts if begins else concepts[1:]
-        real[i, :t] = True
-    return Batch(inputs, targets, real, torch.tensor([begins for _, begins in windows]))
-
-
 def batches(
     documents: Documents, indices: np.ndarray, context: int, size: int, seed: int, start: int
-) -> Iterator[Batch]:
-    """Endless batches of about `size` concepts, from batch `start` on; the same for the same seed.
+) -> Iterator[list[tuple[int, int, int]]]:
+    """Endless batches of windows (document, first, last) of about `size` concepts; the same for the same seed.
 
     A document that is longer than the context gives a random window of it.
     """
@@ -245,73 +88,370 @@ def batches(
             if count >= start:
                 # Windows are drawn from the batch's own number, so that a resumed run draws the same.
                 draw = random.Random(f"{seed}/window/{count}")
-                yield collate([window(documents[int(indices[i])], context, draw) for i in group])
+                yield [window(int(indices[i]), documents.length(int(indices[i])), context, draw) for i in group]
             count += 1
 
 
-def window(document: np.ndarray, context: int, rng: random.Random) -> tuple[np.ndarray, bool]:
-    """A document that fits the context, with its beginning; or else a random part of it."""
-    if len(document) <= context:
-        return document, True
-    at = rng.randrange(-1, len(document) - context)
-    return (document[:context], True) if at < 0 else (document[at : at + context + 1], False)
+def window(index: int, length: int, context: int, rng: random.Random) -> tuple[int, int, int]:
+    """The whole of a document that fits the context, or else a random part of it."""
+    first = rng.randint(0, max(0, length - context))
+    return index, first, min(length, first + context)
 
 
-# ---- scores ---------------------------------------------------------------------------------------------------------
+def collate(documents: Documents, windows: Sequence[tuple[int, int, int]]) -> Batch:
+    """A batch of windows. What stands first in a window inside a document is not predicted: it has no beginning."""
+    length = max(last - first for _, first, last in windows)
+    concepts = torch.zeros(len(windows), length, documents.concepts.shape[1])
+    real = torch.zeros(len(windows), length, dtype=torch.bool)
+    for i, (index, first, last) in enumerate(windows):
+        concepts[i, : last - first] = torch.from_numpy(documents[index][first:last])
+        real[i, int(first > 0) : last - first] = True
+    return Batch(concepts, real)
 
 
-@torch.inference_mode()
-def predictions(model: BaseLCM, documents: Documents, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(prediction [T, D], truth [T, D]) of each document's first `context` concepts, one after the other."""
-    result = []
-    for start in range(0, len(indices), 32):
-        group = [documents[int(i)][: model.dims.context] for i in indices[start : start + 32]]
-        batch = collate([(document, True) for document in group])
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(batch.inputs, batch.starts)
-        result += [(predicted[i, : len(d)].float().numpy(), d) for i, d in enumerate(group)]
-    return result
-
-
-def contrast(guesses: np.ndarray, truths: np.ndarray, owner: np.ndarray) -> float:
-    """How often a guess [N, D] is nearer to its truth than to a truth of each other document, on average.
-
-    `owner` [N] is each row's document; 0.5 is chance.
+class Words:
+    """SONAR-LLM's loss (arXiv 2508.05305, section 3): cross-entropy of the next sentence's tokens, decoded from the
+    predicted concept by the space's frozen decoder.
     """
-    distance = (truths**2).sum(1)[None] - 2 * guesses @ truths.T  # and |guess| squared, the same along each row
-    other = owner[:, None] != owner[None]
-    own = np.diag(distance)[:, None]
-    return float(((own < distance) & other).sum() / other.sum())
+
+    def __init__(self, space: BuiltinSpace, documents: Documents) -> None:
+        self.space, self.documents = space, documents
+        space.decoder.requires_grad_(False)
+
+    def loss(self, model: ConceptModel, batch: Batch, windows: Sequence[tuple[int, int, int]], read: Tensor) -> Tensor:
+        predicted = model.normalizer.denormalize(model.expectations(replace(batch, concepts=read)))
+        said, langs = [], []
+        for (index, first, last), real in zip(windows, batch.real.tolist(), strict=True):
+            sentences = self.documents.said(index, END_SENTENCE)[first:last]
+            kept = [self.space.tokens(s) for s, wanted in zip(sentences, real, strict=False) if wanted]
+            said += kept
+            langs += [LANGUAGES.index(self.documents.langs[index])] * len(kept)
+        concepts = predicted[batch.real]
+        concepts = concepts * (float(model.norm) / concepts.norm(dim=-1, keepdim=True).clamp_min(1e-6))
+        width = max(map(len, said))
+        inputs = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in said])
+        targets = torch.tensor([[*ids, EOS] + [PAD] * (width - len(ids)) for ids in said])
+        decoder = self.space.decoder
+        states = decoder.states(inputs, decoder.condition(concepts), torch.tensor(langs))
+        real_tokens = targets != PAD
+        return nn.functional.cross_entropy(decoder.logits(states[real_tokens]).float(), targets[real_tokens])
 
 
-def scores(model: BaseLCM, documents: Documents, indices: np.ndarray, most: int = 4000) -> dict[str, float]:
-    """Mean squared error and contrastive accuracy of next concepts, next to the baselines that any model must beat.
+# ---- a run ----------------------------------------------------------------------------------------------------------
 
-    The first concept of a document and its end are left out: the baselines have nothing to say about them.
+
+def share(step: int, done: float, recipe: Recipe) -> float:
+    """The learning rate's share of its peak: warm-up, then a cosine to a fiftieth; `done` of the run is over."""
+    return min(1.0, (step + 1) / recipe.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor, or all of one that is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensors: Any) -> list[Tensor]:
+    """The parts of tensors that this process has."""
+    return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+
+
+class Run:
+    """One training run: model, averaged model, optimizer, its place in the data, and its folder.
+
+    Raises TrainingError where there is too little to train on, WeightsError for a checkpoint of another run.
     """
-    guesses, truths, previous, owner = [], [], [], []
-    for i, (guess, truth) in zip(indices, predictions(model, documents, indices), strict=True):
-        last = len(truth) - int(documents.whole[i] and len(truth) == documents.length(int(i)))
-        guesses.append(guess[1:last])
-        truths.append(truth[1:last])
-        previous.append(truth[: last - 1])
-        owner.append(np.full(last - 1, i))
-    guess, truth, before, own = (np.concatenate(x)[:most] for x in (guesses, truths, previous, owner))
-    mean = np.broadcast_to(truth.mean(0), truth.shape)
-    found: dict[str, float] = {}
-    for name, values in (("model", guess), ("repeat", before), ("mean", mean)):
-        found[f"mse {name}"] = round(float(((values - truth) ** 2).mean()), 4)
-        found[f"contrast {name}"] = round(contrast(values, truth, own), 4)
-    return found
+
+    def __init__(
+        self,
+        kind: str,
+        dims: Dimensions,
+        documents: Documents,
+        recipe: Recipe,
+        out: Path,
+        words: Words | None = None,
+        save_minutes: float = 10,
+    ) -> None:
+        self.documents, self.recipe, self.out, self.words = documents, recipe, out, words
+        self.save_seconds = save_minutes * 60
+        self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        self.learn = np.flatnonzero(~documents.valid)
+        self.check = np.flatnonzero(documents.valid & (np.array(documents.langs) == english_or_all(documents)))
+        if not len(self.learn) or not len(self.check):
+            raise TrainingError("There must be training and validation documents; encode more of the corpus.")
+        torch.manual_seed(recipe.seed)
+        self.model = KINDS[kind](dims)
+        self.prepare()
+        self.model.to(self.device)
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        if self.processes > 1:
+            self.shard()
+        matrices = [p for p in self.model.parameters() if p.ndim == 2]
+        others = [p for p in self.model.parameters() if p.ndim != 2]
+        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+        self.step = self.skipped = self.in_a_row = self.stale = 0
+        self.seconds, self.best = 0.0, math.inf
+        self.kept = state_of(self.averaged)  # the averaged weights that were best on the validation documents
+        out.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = out / "checkpoint.pt"
+        if self.checkpoint.exists():
+            self.resume()
+
+    def prepare(self) -> None:
+        """Fit the normalizer, and what else a kind needs, on a sample of the training documents."""
+        documents = self.documents
+        starts, ends = documents.starts[:-1][self.learn], documents.starts[1:][self.learn]
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+        rng = np.random.default_rng(self.recipe.seed)
+        sample = np.asarray(documents.concepts[np.sort(rng.permutation(rows)[:40_000])], np.float32)
+        self.model.normalizer.fit(sample)
+        self.model.end.copy_(torch.from_numpy(documents.end))
+        self.model.norm.fill_(float(np.linalg.norm(sample, axis=1).mean()))
+        if not (self.out / "checkpoint.pt").exists():  # a checkpoint holds what was prepared
+            self.model.prepare(self.model.normalizer.normalize(torch.from_numpy(sample)), self.recipe.seed)
+
+    def shard(self) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        mesh = init_device_mesh(self.device.type, (self.processes,))
+        for model in (self.model, self.averaged):
+            for module in model.modules():
+                if isinstance(module, Block | DenoiserBlock):
+                    fully_shard(module, mesh=mesh)
+            fully_shard(model, mesh=mesh)
+            for method in ("loss", "expectations"):  # the ways in, next to `forward`
+                register_fsdp_forward_method(model, method)
+
+    # Checkpoints
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": state_of(self.model),
+            "averaged": state_of(self.averaged),
+            "best": self.kept,
+            "optimizer": {
+                index: {name: whole(value) for name, value in self.optimizer.state[p].items()}
+                for index, p in enumerate(p for group in self.optimizer.param_groups for p in group["params"])
+                if p in self.optimizer.state
+            },
+            "numbers": [self.step, self.skipped, self.stale, self.seconds, self.best],
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all. Raises TrainingError where the disk does not take it."""
+        state = self.state()  # all processes take part in putting a sharded model together
+        if self.rank == 0:
+            new = self.checkpoint.with_suffix(".new")
+            try:
+                torch.save(state, new)
+                new.replace(self.checkpoint)
+            except (OSError, RuntimeError) as error:
+                new.unlink(missing_ok=True)
+                raise TrainingError(
+                    f"The checkpoint can't be written to {self.out.name} ({error}); make room and start again: "
+                    "the last one is whole."
+                ) from error
+
+    def resume(self) -> None:
+        try:
+            saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # reading damaged bytes can fail in any way
+            raise WeightsError(f"The checkpoint in {self.out.name} is damaged; delete it and start again.") from error
+        try:
+            restore(self.model, saved["model"])
+            restore(self.averaged, saved["averaged"])
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            for index, values in saved["optimizer"].items():
+                self.optimizer.state[parameters[index]] = {
+                    name: sharded_like(value.to(self.device), parameters[index]) if value.ndim else value
+                    for name, value in values.items()
+                }
+            self.kept = saved["best"]
+            self.step, self.skipped, self.stale, self.seconds, self.best = saved["numbers"]
+        except (RuntimeError, KeyError, IndexError, ValueError) as error:
+            raise WeightsError(
+                f"The checkpoint in {self.out.name} is of another run; choose another folder."
+            ) from error
+        self.say(f"resumed at step {self.step}")
+
+    # Steps
+
+    def part(self, windows: list[tuple[int, int, int]]) -> tuple[list[tuple[int, int, int]], slice]:
+        """What this process takes of a batch; at least one window, so that all processes keep in step."""
+        rows = range(self.rank, len(windows), self.processes)
+        return [windows[row] for row in rows] or windows[:1], slice(self.rank, None, self.processes)
+
+    def train_on(self, windows: list[tuple[int, int, int]], rate: float) -> float:
+        """One step; its loss, nan where it was skipped."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.recipe.rate
+        own, rows = self.part(windows)
+        empty = self.rank >= len(windows)
+        batch = collate(self.documents, windows)
+        total = int(batch.real.sum())
+        # Noise is drawn for the whole batch, so that it does not depend on how many processes share it.
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        noise = self.recipe.noise * torch.randn(batch.concepts.shape, generator=generator)
+        rows = slice(0, 1) if empty else rows
+        real = batch.real[rows].to(self.device)
+        concepts = self.model.normalizer.normalize(batch.concepts[rows].to(self.device))
+        batch, read = Batch(concepts, real), concepts + noise[rows].to(self.device)
+        # What a model draws by itself (dropout, timesteps) is the same in a resumed run.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.processes + self.rank)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bf16(self.device)):
+            loss = self.words.loss(self.model, batch, own, read) if self.words else self.model.loss(batch, read)
+        weight = 0.0 if empty else float(real.sum()) * self.processes / total
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss * weight).backward()
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
+        value = torch.stack([loss.detach().float() * weight / self.processes, norm.detach().float()])
+        if self.processes > 1:
+            torch.distributed.all_reduce(value[:1])
+        if torch.isfinite(value).all():
+            self.optimizer.step()
+            self.in_a_row = 0
+            decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                torch._foreach_lerp_(local(self.averaged.parameters()), local(self.model.parameters()), 1 - decay)
+        else:
+            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        self.step += 1
+        return float(value[0])
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """The averaged model's loss on validation documents, with the same draws every time."""
+        total, count = 0.0, 0
+        torch.manual_seed(self.recipe.seed)
+        for number, windows in enumerate(batches(self.documents, self.check, self.model.dims.context, 1024, 0, 0)):
+            if number == 8:
+                break
+            batch = collate(self.documents, windows)
+            concepts = self.model.normalizer.normalize(batch.concepts.to(self.device))
+            batch = Batch(concepts, batch.real.to(self.device))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bf16(self.device)):
+                loss = (
+                    self.words.loss(self.averaged, batch, windows, concepts)
+                    if self.words
+                    else self.averaged.loss(batch, concepts)
+                )
+            weight = int(batch.real.sum())
+            total, count = total + float(loss) * weight, count + weight
+        return total / count
+
+    def go(self) -> ConceptModel:
+        """Train to the last step, or until the validation loss has not fallen for long; the best averaged model.
+
+        Raises TrainingError where the loss is not finite ten times in a row, or a checkpoint can't be written.
+        """
+        recipe, context = self.recipe, self.model.dims.context
+        losses: list[float] = []
+        saved_at = clock = time.monotonic()
+        for windows in batches(self.documents, self.learn, context, recipe.batch, recipe.seed, self.step):
+            done = self.seconds / (recipe.minutes * 60) if recipe.minutes else self.step / recipe.steps
+            if self.agreed(done >= 1) or self.stale >= recipe.patience:
+                break
+            losses.append(self.train_on(windows, share(self.step, done, recipe)))
+            if self.in_a_row == NAN_STEPS:
+                raise TrainingError(
+                    f"The loss was not finite {NAN_STEPS} times in a row, at step {self.step}; lower the rate."
+                )
+            self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
+            if self.step % recipe.check == 0:
+                self.note(float(np.nanmean(losses)), share(self.step, done, recipe))
+                losses = []
+            if self.agreed(time.monotonic() - saved_at > self.save_seconds):
+                self.save()
+                saved_at = time.monotonic()
+        if self.step % recipe.check:
+            self.note(float(np.nanmean(losses)) if losses else math.nan, 0.0)
+        self.save()
+        best = KINDS[self.model.kind](self.model.dims)
+        best.load_state_dict(self.kept)
+        return best.eval()
+
+    def note(self, loss: float, rate: float) -> None:
+        """Validate, keep the best, and add a row to log.csv."""
+        valid = self.validate()
+        self.stale += 1
+        if valid < self.best:
+            self.best, self.stale, self.kept = valid, 0, state_of(self.averaged)
+        row = {
+            "step": self.step,
+            "loss": round(loss, 5),
+            "valid": round(valid, 5),
+            "rate": round(rate * self.recipe.rate, 7),
+            "seconds": round(self.seconds),
+            "skipped": self.skipped,
+        }
+        self.say(json.dumps(row))
+        if self.rank == 0:
+            path = self.out / "log.csv"
+            fresh = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, row)
+                if fresh:
+                    writer.writeheader()
+                writer.writerow(row)
+
+    def agreed(self, wish: bool) -> bool:
+        """Whether the first process wishes so: the clocks of the others may differ."""
+        if self.processes == 1:
+            return wish
+        flag = torch.tensor(float(wish), device=self.device)
+        torch.distributed.broadcast(flag, 0)
+        return flag.item() > 0
+
+    def say(self, text: str) -> None:
+        if self.rank == 0:
+            print(text, flush=True)
 
 
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The share of pairs in which the positive value is the larger one."""
-    ordered = np.sort(negative)
-    return float(np.searchsorted(ordered, positive).mean() / len(ordered))
+def english_or_all(documents: Documents) -> Any:
+    """English, where the model learns from nothing else; else whatever language a document has."""
+    langs = np.array(documents.langs)
+    learnt = set(langs[~documents.valid])
+    return "eng" if learnt == {"eng"} else langs
 
 
-def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict[str, float]:
+def fast_bf16(device: torch.device) -> bool:
+    """Whether products in bf16 are faster than in fp32: on GPUs, and where the processor has instructions for them."""
+    if device.type != "cpu":
+        return True
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(capable()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights on the CPU, put together where they are sharded."""
+    return {name: whole(tensor).detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
+    return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor
+
+
+def restore(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `state_of` gave. Raises KeyError or ValueError for another model's."""
+    own = model.state_dict()
+    if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+        raise ValueError("a model of another shape")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(sharded_like(state[name].to(whole(tensor).device), tensor))
+
+
+# ---- after training -------------------------------------------------------------------------------------------------
+
+
+def calibrate(model: ConceptModel, documents: Documents, indices: np.ndarray) -> dict[str, float]:
     """Set what a trained model knows about endings and about its own errors, from validation documents.
 
     Nearness to the end becomes a probability by logistic regression; the threshold is the one of best F1.
@@ -325,7 +465,8 @@ def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict
     truths = torch.from_numpy(np.concatenate([truth for _, truth in pairs]))
     ends = torch.cat([torch.arange(len(truth)) == len(truth) - 1 for _, truth in pairs])
     with torch.no_grad():
-        near = model.nearness(guesses).double()
+        expected = model.normalizer.normalize(guesses)
+        near = model.nearness(expected).double()
         # Newton's method: two unknowns, a convex loss.
         features = torch.stack([near, torch.ones_like(near)], 1)
         fit = torch.zeros(2, dtype=torch.float64)
@@ -335,7 +476,7 @@ def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict
             hessian = (features * (p * (1 - p))[:, None]).T @ features + 1e-3 * torch.eye(2, dtype=torch.float64)
             fit -= torch.linalg.solve(hessian, gradient)
         model.end_fit.copy_(fit)
-        p = model.ending(guesses)
+        p = model.ending(expected)
         best, threshold = 0.0, 0.5
         for candidate in np.linspace(0.05, 0.95, 91):
             said = p >= candidate
@@ -343,11 +484,11 @@ def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict
             if f1 > best:
                 best, threshold = f1, float(candidate)
         model.end_threshold.fill_(threshold)
-        missed = (truths - guesses)[~ends]
-        covariance = missed.T @ missed / len(missed)
-        # int8 storage and a lower-triangular factor get along: its rows have like lengths.
-        model.spread.copy_(torch.linalg.cholesky(covariance + 1e-4 * torch.eye(len(covariance))))
-        model.norm.fill_(float(truths[~ends].norm(dim=1).mean()))
+        if isinstance(model, BaseLCM):
+            missed = (model.normalizer.normalize(truths) - expected)[~ends]
+            covariance = missed.T @ missed / len(missed)
+            # int8 storage and a lower-triangular factor get along: its rows have like lengths.
+            model.spread.copy_(torch.linalg.cholesky(covariance + 1e-4 * torch.eye(len(covariance))))
     return {
         "end auc": round(auc(near[ends].numpy(), near[~ends].numpy()), 4),
         "end f1": round(best, 4),
@@ -355,170 +496,63 @@ def calibrate(model: BaseLCM, documents: Documents, indices: np.ndarray) -> dict
     }
 
 
-# ---- training -------------------------------------------------------------------------------------------------------
-
-
-def rate(step: int, share: float, recipe: Recipe) -> float:
-    """The learning rate's share of its peak: warm-up, then a cosine to a fiftieth; `share` of the run is done."""
-    return min(1.0, (step + 1) / recipe.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(share, 1.0))) / 2)
-
-
-def train(
-    documents: Documents, dims: Dimensions, recipe: Recipe, out: Path, save_minutes: float = 10
-) -> tuple[BaseLCM, dict]:
-    """Train on encoded documents; checkpoints go to `out`, and a run that finds one there goes on from it.
-
-    Returns the averaged model and facts about the run. Raises TrainingError where the loss is not finite ten times
-    in a row, or where there is too little to train on.
-    """
-    learn, check = np.flatnonzero(~documents.valid), np.flatnonzero(documents.valid)
-    if not len(learn) or not len(check):
-        raise TrainingError("There must be training and validation documents; encode more of the corpus.")
-    torch.manual_seed(recipe.seed)
-    model = BaseLCM(dims)
-    # English is most of the corpus; a sample of all rows is what the normalizer is fitted on.
-    rng = np.random.default_rng(recipe.seed)
-    total = int(documents.starts[-1])
-    rows = np.sort(rng.choice(total, min(total, 50_000), replace=False))
-    model.normalizer.fit(np.asarray(documents.concepts[rows], np.float32))
-    model.end.copy_(torch.from_numpy(documents.end))
-    averaged = copy.deepcopy(model).eval().requires_grad_(False)
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if p.ndim != 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
-    step, seconds, skipped, in_a_row = 0, 0.0, 0, 0
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        stored = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(stored["model"])
-        averaged.load_state_dict(stored["averaged"])
-        optimizer.load_state_dict(stored["optimizer"])
-        step, seconds, skipped = stored["step"], stored["seconds"], stored["skipped"]
-        print(f"resumed at step {step}", flush=True)
-
-    def keep() -> None:
-        models = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
-        state = {**models, "step": step, "seconds": seconds, "skipped": skipped}
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)  # a kill while saving leaves the last one whole
-
-    log = (out / "log.jsonl").open("a")
-    losses: list[float] = []
-    saved_at = clock = time.monotonic()
-    for batch in batches(documents, learn, dims.context, recipe.batch, recipe.seed, step):
-        share = step / recipe.steps if recipe.steps else seconds / (recipe.minutes * 60)
-        if share >= 1:
-            break
-        now = recipe.rate * rate(step, share, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = now
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout and noise are the same in a resumed run
-        model.train()
-        noisy = batch.inputs + recipe.noise * torch.randn_like(batch.inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(noisy, batch.starts)
-        loss = (predicted - batch.targets)[batch.real].square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if torch.isfinite(loss) and torch.isfinite(norm):
-            optimizer.step()
-            in_a_row = 0
-            decay = min(recipe.average, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
-            losses.append(float(loss.detach()))
-        else:
-            skipped, in_a_row = skipped + 1, in_a_row + 1
-            if in_a_row == 10:
-                raise TrainingError(f"The loss was not finite ten times in a row, at step {step}; lower the rate.")
-        step += 1
-        seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
-        if step % 250 == 0:
-            record: dict[str, Any] = {"step": step, "loss": round(float(np.mean(losses)), 4), "seconds": round(seconds)}
-            record |= {"skipped": skipped} | scores(averaged, documents, check[:150])
-            losses = []
-            print(json.dumps(record), file=log, flush=True)
-            print(json.dumps(record), flush=True)
-        if time.monotonic() - saved_at > save_minutes * 60:
-            keep()
-            saved_at = time.monotonic()
-    keep()
-    facts = {
-        "documents": len(learn),
-        "concepts": sum(documents.length(int(i)) for i in learn),
-        "recipe": asdict(recipe),
-        "steps": step,
-        "seconds": round(seconds),
-        "skipped": skipped,
-        "scores": scores(averaged, documents, check),
-    }
-    return averaged, facts
-
-
-def free_running(
-    model: BaseLCM, documents: Documents, indices: np.ndarray, temperature: float = 0.0
-) -> dict[str, float]:
+def free_running(model: ConceptModel, documents: Documents, indices: np.ndarray) -> dict[str, float]:
     """Let the model go on from each document's first three concepts, to twice its length; how do documents end?"""
-    from ..lcm.generator import Stop, generate
-
-    ended, ratios = 0, []
-    for i in indices:
-        told = documents[int(i)][: documents.length(int(i)) - 1]
-        if not documents.whole[i] or not 6 <= len(told) <= model.dims.context // 2:
-            continue
-        most = 2 * len(told) - 3
-        made = generate(model, told[:3], most, seed=int(i), temperature=temperature, stop=Stop(repetition=2.0))
-        ended += len(made) < most
-        ratios.append((3 + len(made)) / len(told))
-    if not ratios:
+    told = [documents[int(i)][: documents.length(int(i)) - 1] for i in indices if documents.whole[i]]
+    told = [own for own in told if 6 <= len(own) <= model.dims.context // 2]
+    if not told:
         return {}
-    return {"ended by itself": round(ended / len(ratios), 3), "length ratio": round(float(np.mean(ratios)), 3)}
+    most = 2 * max(map(len, told)) - 3
+    made = generate_all(model, [own[:3] for own in told], most, seeds=range(len(told)), stop=Stop(repetition=2.0))
+    ended = [len(new) < 2 * len(own) - 3 for own, new in zip(told, made, strict=True)]
+    ratios = [min(3 + len(new), 2 * len(own)) / len(own) for own, new in zip(told, made, strict=True)]
+    return {"ended by itself": round(float(np.mean(ended)), 3), "length ratio": round(float(np.mean(ratios)), 3)}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.lcm", description=__doc__)
-    parser.add_argument("--model", choices=["base"], default="base")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with documents.jsonl.gz")
-    parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights and tokenizer")
-    parser.add_argument("--out", type=Path, default=Path("runs/lcm"), help="where concepts and checkpoints go")
-    parser.add_argument("--weights", type=Path, default=ASSETS / "lcm-base.safetensors", help="the file to write")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of training, without encoding")
-    parser.add_argument("--steps", type=int, default=0, help="train so many steps instead")
-    parser.add_argument("--encode-minutes", type=float, default=Recipe.encode_minutes)
-    parser.add_argument("--documents", type=int, default=0, help="use only the first so many documents (0: all)")
-    parser.add_argument("--batch", type=int, default=Recipe.batch)
-    parser.add_argument("--rate", type=float, default=Recipe.rate)
-    parser.add_argument("--noise", type=float, default=Recipe.noise)
-    parser.add_argument("--weight-decay", type=float, default=Recipe.weight_decay)
-    parser.add_argument("--dropout", type=float, default=TINY.dropout)
-    parser.add_argument("--width", type=int, default=TINY.width)
-    parser.add_argument("--layers", type=int, default=TINY.layers)
-    parser.add_argument("--hidden", type=int, default=TINY.hidden)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", choices=list(KINDS), default="base", help="which kind (%(default)s)")
+    parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of the published ones (%(default)s)")
+    parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="shards of encode_corpus")
+    parser.add_argument("--langs", nargs="*", default=["eng"], help="languages to train on (%(default)s)")
+    parser.add_argument("--out", type=Path, help="where checkpoints and the log go (runs/lcm-MODEL)")
+    parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm-MODEL.safetensors)")
+    parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for --words")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    for field in dataclasses.fields(Recipe):
+        if field.name == "words":
+            parser.add_argument("--words", action="store_true", help="train on words, through the frozen decoder")
+        else:
+            name = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(name, type=type(field.default), default=field.default, help=f"{field.default}")
     args = parser.parse_args(arguments)
-    recipe = Recipe(
-        minutes=args.minutes,
-        steps=args.steps,
-        encode_minutes=args.encode_minutes,
-        batch=args.batch,
-        rate=args.rate,
-        noise=args.noise,
-        weight_decay=args.weight_decay,
-        seed=args.seed,
-    )
-    encoder = FastEncoder(BuiltinSpace.load(args.space))
-    found = texts(args.corpus, encoder, recipe.seed, args.documents)
-    documents = encode(found, encoder, args.out, recipe.encode_minutes)
-    dims = replace(TINY, width=args.width, layers=args.layers, hidden=args.hidden, dropout=args.dropout)
-    model, facts = train(documents, dims, recipe, args.out)
-    check = np.flatnonzero(documents.valid)
-    facts["ends"] = calibrate(model, documents, check) | free_running(model, documents, check[:200])
-    save(args.weights, model, encoder.name, encoder.fingerprint, facts)
-    print(json.dumps(facts, indent=1))
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
+    try:
+        documents = read_shards(args.concepts, args.langs)
+        words = Words(BuiltinSpace.load(args.space), documents) if args.words else None
+        dims = replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1], dropout=args.dropout)
+        run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words)
+        model = run.go()
+        if run.rank == 0:
+            facts = {
+                "documents": len(run.learn),
+                "concepts": sum(documents.length(int(i)) for i in run.learn),
+                "recipe": asdict(recipe),
+                "steps": run.step,
+                "seconds": round(run.seconds),
+                "skipped": run.skipped,
+                "valid": round(run.best, 5),
+                "ends": calibrate(model, documents, run.check) | free_running(model, documents, run.check[:60]),
+                "scores": scores(model, documents, run.check),
+            }
+            path = args.weights or ASSETS / f"lcm-{args.model}.safetensors"
+            save(path, model, documents.space, documents.fingerprint, facts)
+            print(json.dumps(facts, indent=1))
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

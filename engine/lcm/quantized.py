@@ -1,0 +1,134 @@
+"""Quant-LCM: the next concept from coarse to fine, one codebook of a residual quantizer after the other.
+
+Large Concept Models, arXiv 2412.08821, section 2.3.5. Quant-LCM-d predicts the next unit (cross-entropy), Quant-LCM-c
+the concept itself (MSE), from which the unit is then chosen by its distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import Dimensions
+from .diffusion import Sampling
+from .interleaved import Interleaved, Read
+from .model import Batch, ConceptModel
+from .quantizer import ResidualQuantizer
+from .two_tower import DROP
+
+
+class Quantized(ConceptModel):
+    """What both have: the quantizer, the backbone, and how a concept is made."""
+
+    def __init__(self, dims: Dimensions, outputs: int) -> None:
+        super().__init__(dims)
+        self.quantizer = ResidualQuantizer(dims.codebooks, dims.units, dims.concept)
+        level = nn.Embedding(dims.codebooks, dims.width)
+        nn.init.normal_(level.weight, std=0.02)
+        self.backbone = Interleaved(dims, level)
+        self.postnet = nn.Linear(dims.width, outputs)
+        nn.init.zeros_(self.postnet.weight)
+        nn.init.zeros_(self.postnet.bias)
+
+    def prepare(self, concepts: Tensor, seed: int) -> None:
+        self.quantizer.fit(concepts, seed)
+
+    def made(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """For one level drawn for each concept: the levels [N, T], the sums so far [N, T, D], the units [N, T]."""
+        level = torch.randint(self.dims.codebooks, batch.real.shape, device=batch.real.device)
+        codes = self.quantizer.encode(batch.concepts.flatten(0, 1))
+        sums = self.quantizer.partial(codes)
+        rows, flat = torch.arange(len(codes), device=codes.device), level.flatten()
+        return level, sums[rows, flat].unflatten(0, level.shape), codes[rows, flat].unflatten(0, level.shape)
+
+    def start(self, rows: int) -> Read:
+        return self.backbone.start(rows)
+
+    def read(self, memory: Read, concepts: Tensor, counts: Tensor) -> None:
+        self.backbone.read(memory, concepts, counts)
+
+    def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
+        """Scores [N, units] of a codebook's units for states [N, width] of concepts in the making [N, D]."""
+        raise NotImplementedError
+
+    def sample(self, memory: Read, draws: Sequence[np.random.Generator], temperature: float, how: Sampling) -> Tensor:
+        """Units drawn by their guided scores at a temperature, codebook after codebook."""
+        making = torch.zeros(len(draws), self.dims.concept)
+        for level in range(self.dims.codebooks):
+            scores = self.logits(self.backbone.make(memory, making, level), making, level).log_softmax(-1)
+            if how.guidance != 1:
+                free = self.logits(self.backbone.make(memory, making, level, True), making, level).log_softmax(-1)
+                scores = free + how.guidance * (scores - free)
+            if temperature > 0:
+                # The largest score with Gumbel noise is a draw from the softmax.
+                noise = np.stack([draw.gumbel(size=self.dims.units) for draw in draws])
+                scores = scores / temperature + torch.from_numpy(noise.astype(np.float32))
+            making = making + self.quantizer.book(level)[scores.argmax(-1)]
+        return making
+
+
+class QuantD(Quantized):
+    """Quant-LCM-d: cross-entropy over a codebook's units."""
+
+    kind = "quant-d"
+    title = "Quant-LCM-d"
+    temperature = 0.5
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__(dims, dims.codebooks * dims.units)
+
+    def loss(self, batch: Batch, read: Tensor) -> Tensor:
+        level, making, units = self.made(batch)
+        without = torch.rand(batch.real.shape, device=read.device) < DROP
+        states = self.backbone(read, making, level, without)[batch.real]
+        scores = self.postnet(states).unflatten(-1, (self.dims.codebooks, self.dims.units))
+        own = scores[torch.arange(len(states), device=states.device), level[batch.real]]
+        return F.cross_entropy(own.float(), units[batch.real])
+
+    def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
+        part = slice(level * self.dims.units, (level + 1) * self.dims.units)
+        return F.linear(states, self.postnet.weight[part], self.postnet.bias[part])
+
+    def expectations(self, batch: Batch) -> Tensor:
+        """The mean of the first codebook's centroids by their probabilities: the coarsest part of what may come."""
+        making = torch.zeros_like(batch.concepts)
+        states = self.backbone(batch.concepts, making, torch.zeros_like(batch.real, dtype=torch.long))
+        return self.logits(states, making, 0).float().softmax(-1) @ self.quantizer.book(0)
+
+    def expect(self, memory: Read) -> Tensor:
+        making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
+        return self.logits(self.backbone.make(memory, making, 0), making, 0).softmax(-1) @ self.quantizer.book(0)
+
+
+class QuantC(Quantized):
+    """Quant-LCM-c: mean squared error to the concept; a unit is the likelier the nearer it brings the sum to it."""
+
+    kind = "quant-c"
+    title = "Quant-LCM-c"
+    temperature = 0.5
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__(dims, dims.concept)
+
+    def loss(self, batch: Batch, read: Tensor) -> Tensor:
+        level, making, _ = self.made(batch)
+        without = torch.rand(batch.real.shape, device=read.device) < DROP
+        predicted = self.postnet(self.backbone(read, making, level, without)).float()
+        return (predicted - batch.concepts)[batch.real].square().mean()
+
+    def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
+        # As if the concept lay around the prediction with a variance of 1 in each component.
+        return -0.5 * self.quantizer.distances(self.postnet(states) - making, level)
+
+    def expectations(self, batch: Batch) -> Tensor:
+        making = torch.zeros_like(batch.concepts)
+        level = torch.zeros_like(batch.real, dtype=torch.long)
+        return self.postnet(self.backbone(batch.concepts, making, level)).float()
+
+    def expect(self, memory: Read) -> Tensor:
+        making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
+        return self.postnet(self.backbone.make(memory, making, 0))
