@@ -1,4 +1,4 @@
-"""Training concept models: shards of concepts, batches, runs, resuming, several processes; on small made-up documents."""
+"""Training concept models on small made-up documents: shards, batches, runs, resuming, several processes."""
 
 from __future__ import annotations
 
@@ -208,7 +208,8 @@ from pathlib import Path
 from engine.training import lcm
 from test_lcm_training import SMALL, QUICK, walks
 lcm.fast_bf16 = lambda device: False
-run = lcm.Run("two-tower" if "tower" in sys.argv[1] else "base", SMALL, walks(), replace(QUICK, steps=12, check=6), Path(sys.argv[1]), save_minutes=0)
+recipe = replace(QUICK, steps=12, check=6)
+run = lcm.Run("base", SMALL, walks(), recipe, Path(sys.argv[1]), save_minutes=0)
 run.go()
 if torch.distributed.is_initialized():
     torch.distributed.barrier()

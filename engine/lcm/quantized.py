@@ -94,14 +94,21 @@ class QuantD(Quantized):
         return F.linear(states, self.postnet.weight[part], self.postnet.bias[part])
 
     def expectations(self, batch: Batch) -> Tensor:
-        """The mean of the first codebook's centroids by their probabilities: the coarsest part of what may come."""
+        """The sum of each codebook's mean centroid, by the probabilities that follow from the sum before it."""
         making = torch.zeros_like(batch.concepts)
-        states = self.backbone(batch.concepts, making, torch.zeros_like(batch.real, dtype=torch.long))
-        return self.logits(states, making, 0).float().softmax(-1) @ self.quantizer.book(0)
+        for level in range(self.dims.codebooks):
+            states = self.backbone(batch.concepts, making, torch.full_like(batch.real, level, dtype=torch.long))
+            making = making + self.mean(states, making, level)
+        return making
 
     def expect(self, memory: Read) -> Tensor:
         making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
-        return self.logits(self.backbone.make(memory, making, 0), making, 0).softmax(-1) @ self.quantizer.book(0)
+        for level in range(self.dims.codebooks):
+            making = making + self.mean(self.backbone.make(memory, making, level), making, level)
+        return making
+
+    def mean(self, states: Tensor, making: Tensor, level: int) -> Tensor:
+        return self.logits(states, making, level).float().softmax(-1) @ self.quantizer.book(level)
 
 
 class QuantC(Quantized):
