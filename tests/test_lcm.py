@@ -176,6 +176,19 @@ def test_a_perfect_network_is_denoised_to_its_concept(prediction: str, sampling:
     assert torch.allclose(path[-1], goal, atol=0.02)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 10, 40, 100])
+def test_each_step_leaves_the_noise_that_the_next_timestep_stands_for(steps: int) -> None:
+    """Also where the steps do not divide the schedule."""
+    schedule, goal, noise = Schedule(), torch.randn(2, 16), torch.randn(2, 16)
+
+    def predict(x: torch.Tensor, i: int, t: int) -> tuple[torch.Tensor, None]:
+        assert torch.allclose(x, schedule.add_noise(goal, noise, torch.tensor([t])), atol=1e-4), (i, t)
+        return goal, None
+
+    *_, concept = denoise_path(schedule, Sampling(steps=steps, guidance=1, epsilon_scaling=1), noise, predict)
+    assert torch.equal(concept, goal)
+
+
 def test_guidance_moves_away_from_what_is_said_without_the_document() -> None:
     schedule, sampled, free = Schedule(), torch.ones(1, 16), torch.zeros(1, 16)
     free[:, 8:] = 2.0
