@@ -14,6 +14,7 @@ from engine.lcm.blocks import Cache, Dimensions, Stack
 from engine.lcm.diffusion import Schedule, denoise_path
 from engine.lcm.model import Batch
 from engine.lcm.normalizer import Normalizer
+from engine.lcm.one_tower import OneTower
 from engine.lcm.quantizer import ResidualQuantizer
 from engine.lcm.two_tower import TwoTower
 from engine.lcm.weights import dimensions, load, save
@@ -454,6 +455,17 @@ def test_saved_weights_predict_alike(model: ConceptModel, tmp_path: Path) -> Non
     assert type(again) is type(model)
     a, b = expected(model, told(5)), expected(again, told(5))
     assert np.linalg.norm(a - b) < 0.08 * np.linalg.norm(a)  # int8
+
+
+@pytest.mark.parametrize("kind", ["one-tower", "two-tower"])
+def test_saved_weights_keep_their_noise_schedule(kind: str, tmp_path: Path) -> None:
+    model, path = made(kind), tmp_path / "lcm.safetensors"
+    assert isinstance(model, OneTower | TwoTower)
+    model.schedule = Schedule(curve="sigmoid", steps=1000, prediction="v", alpha=2.0)
+    save(path, model, "builtin", "0123456789abcdef")
+    again = load(path)
+    assert isinstance(again, OneTower | TwoTower)
+    assert again.schedule == model.schedule
 
 
 @pytest.mark.parametrize(
