@@ -124,7 +124,8 @@ def denoise_path(
         with_document, without = predict(x, i, t)
         kept = schedule.kept[t]
         before = schedule.kept[timesteps[i + 1]] if i + 1 < len(timesteps) else torch.tensor(1.0)
-        if without is None or kept == 0:  # without any signal there is no noise to guide
+        # At the last timestep there is next to no signal, or none, to tell noise from: Meta's code guides after it.
+        if without is None or t == schedule.steps - 1:
             concept = schedule.concept(with_document, x, t)
             noise = schedule.noise(with_document, x, t)
         else:
