@@ -14,6 +14,7 @@ from engine.lcm.blocks import Cache, Dimensions, Stack
 from engine.lcm.diffusion import Schedule, denoise_path
 from engine.lcm.model import Batch
 from engine.lcm.normalizer import Normalizer
+from engine.lcm.one_tower import OneTower
 from engine.lcm.quantizer import ResidualQuantizer
 from engine.lcm.two_tower import TwoTower
 from engine.lcm.weights import dimensions, load, save
@@ -174,6 +175,19 @@ def test_a_perfect_network_is_denoised_to_its_concept(prediction: str, sampling:
     )
     assert len(path) == sampling.steps
     assert torch.allclose(path[-1], goal, atol=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 40, 100])
+def test_each_step_leaves_the_noise_that_the_next_timestep_stands_for(steps: int) -> None:
+    """Also where the steps do not divide the schedule."""
+    schedule, goal, noise = Schedule(), torch.randn(2, 16), torch.randn(2, 16)
+
+    def predict(x: torch.Tensor, i: int, t: int) -> tuple[torch.Tensor, None]:
+        assert torch.allclose(x, schedule.add_noise(goal, noise, torch.tensor([t])), atol=1e-4), (i, t)
+        return goal, None
+
+    *_, concept = denoise_path(schedule, Sampling(steps=steps, guidance=1, epsilon_scaling=1), noise, predict)
+    assert torch.equal(concept, goal)
 
 
 def test_guidance_moves_away_from_what_is_said_without_the_document() -> None:
@@ -441,6 +455,17 @@ def test_saved_weights_predict_alike(model: ConceptModel, tmp_path: Path) -> Non
     assert type(again) is type(model)
     a, b = expected(model, told(5)), expected(again, told(5))
     assert np.linalg.norm(a - b) < 0.08 * np.linalg.norm(a)  # int8
+
+
+@pytest.mark.parametrize("kind", ["one-tower", "two-tower"])
+def test_saved_weights_keep_their_noise_schedule(kind: str, tmp_path: Path) -> None:
+    model, path = made(kind), tmp_path / "lcm.safetensors"
+    assert isinstance(model, OneTower | TwoTower)
+    model.schedule = Schedule(curve="sigmoid", steps=1000, prediction="v", alpha=2.0)
+    save(path, model, "builtin", "0123456789abcdef")
+    again = load(path)
+    assert isinstance(again, OneTower | TwoTower)
+    assert again.schedule == model.schedule
 
 
 @pytest.mark.parametrize(

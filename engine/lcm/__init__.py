@@ -13,6 +13,7 @@ from ..errors import WeightsError
 from ..spaces import ConceptSpace
 from .diffusion import Sampling
 from .generator import Stop, generate, generate_all, infill
+from .meta import load_meta
 from .model import ConceptModel, Reading
 from .weights import KINDS, facts, known, load
 
@@ -28,6 +29,7 @@ __all__ = [
     "generate_all",
     "infill",
     "load_lcm",
+    "load_meta",
 ]
 
 ASSETS = Path(__file__).parents[2] / "assets"

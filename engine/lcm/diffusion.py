@@ -119,12 +119,13 @@ def denoise_path(
 
     `fresh` draws the noise [N, D] that each step adds where eta is not 0.
     """
-    x, stride = start.clamp(-100, 100), schedule.steps // sampling.steps
-    for i, t in enumerate(schedule.timesteps(sampling.steps)):
+    x, timesteps = start.clamp(-100, 100), schedule.timesteps(sampling.steps)
+    for i, t in enumerate(timesteps):
         with_document, without = predict(x, i, t)
         kept = schedule.kept[t]
-        before = schedule.kept[t - stride] if t >= stride else torch.tensor(1.0)
-        if without is None or kept == 0:  # without any signal there is no noise to guide
+        before = schedule.kept[timesteps[i + 1]] if i + 1 < len(timesteps) else torch.tensor(1.0)
+        # At the last timestep there is next to no signal, or none, to tell noise from: Meta's code guides after it.
+        if without is None or t == schedule.steps - 1:
             concept = schedule.concept(with_document, x, t)
             noise = schedule.noise(with_document, x, t)
         else:

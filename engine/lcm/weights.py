@@ -13,6 +13,7 @@ from ..errors import WeightsError
 from ..weights import load_weights, save_weights
 from .base import BaseLCM
 from .blocks import Dimensions
+from .diffusion import Schedule
 from .model import ConceptModel
 from .one_tower import OneTower
 from .quantized import QuantC, QuantD
@@ -59,6 +60,8 @@ def save(path: Path, model: ConceptModel, space: str, fingerprint: str, facts: d
         "dimensions": json.dumps(asdict(model.dims)),
         "facts": json.dumps(facts or {}),
     }
+    if isinstance(model, OneTower | TwoTower):
+        metadata["schedule"] = json.dumps(asdict(model.schedule))
     save_weights(path, dict(model.state_dict()), metadata)
 
 
@@ -75,6 +78,8 @@ def load(
     try:
         dims = Dimensions(**json.loads(metadata["dimensions"]))
         model = KINDS[metadata["model"]](dims)
+        if isinstance(model, OneTower | TwoTower):
+            model.schedule = Schedule(**json.loads(metadata.get("schedule", "{}")))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path.name} is not a concept model of this version; train it anew.") from error
     if space is not None and metadata.get("space") != space:
