@@ -7,6 +7,7 @@ width, a decoder-only transformer reads them, a PostNet maps its states back to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -51,11 +52,18 @@ class BaseLCM(ConceptModel):
         return self.postnet(self.stack(self.prenet(concepts), cache)).float()
 
     def expectations(self, batch: Batch) -> Tensor:
-        return self(batch.shifted(batch.concepts))
+        """As of reading; what begins a document is the median concept to a model that can't begin one."""
+        zero = torch.zeros_like(batch.concepts[:, :1])
+        if not self.dims.begin:
+            return torch.cat([zero, self(batch.concepts[:, :-1])], dim=1)
+        return self(torch.cat([zero, batch.concepts[:, :-1]], dim=1))
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
-        """Mean squared error (equation 6 of the paper), over normalized concepts."""
-        return (self(batch.shifted(read)) - batch.concepts)[batch.real].square().mean()
+        """Mean squared error (section 2.3.1), over normalized concepts."""
+        missed = self.expectations(replace(batch, concepts=read)) - batch.concepts
+        real = batch.real.clone()
+        real[:, 0] &= self.dims.begin
+        return missed[real].square().mean()
 
     def start(self, rows: int) -> Read:
         memory = Read(Cache(self.dims, self.dims.layers, rows, self.prenet.bias), None)

@@ -37,12 +37,12 @@ class Dimensions:
 class Cache:
     """Keys and values of the positions read so far, so that each new concept costs one step.
 
-    Buffers are [N, heads, capacity, head width] per layer, allocated once: for the beginning, the context, and one
-    concept in the making. Rows may have different `lengths` [N].
+    Buffers are [N, heads, capacity, head width] per layer, and double when they are full. Rows may have different
+    `lengths` [N].
     """
 
     def __init__(self, dims: Dimensions, layers: int, rows: int, like: Tensor) -> None:
-        shape = (rows, dims.heads, dims.context + 2, dims.width // dims.heads)
+        shape = (rows, dims.heads, 32, dims.width // dims.heads)
         self.keys = [like.new_zeros(shape) for _ in range(layers)]
         self.values = [like.new_zeros(shape) for _ in range(layers)]
         self.lengths = torch.zeros(rows, dtype=torch.long)
@@ -59,6 +59,10 @@ class Cache:
         """
         count = keys.shape[2]
         rows, places = torch.arange(len(keys))[:, None], self.positions(count)
+        capacity = self.keys[layer].shape[2]
+        if self.end + count > capacity:
+            more = (0, 0, 0, max(capacity, self.end + count - capacity))
+            self.keys[layer], self.values[layer] = F.pad(self.keys[layer], more), F.pad(self.values[layer], more)
         self.keys[layer][rows, :, places] = keys.transpose(1, 2)
         self.values[layer][rows, :, places] = values.transpose(1, 2)
         end = self.end + count

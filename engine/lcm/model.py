@@ -31,12 +31,6 @@ class Batch:
     tokens: list[list[list[int]]] | None = None  # of each concept's sentence, where the loss is over words
     languages: Tensor | None = None  # [N], with tokens
 
-    def shifted(self, concepts: Tensor, begin: bool = True) -> Tensor:
-        """What position t of `concepts` [N, T, D] is predicted from, in front of it: a zero (the beginning), 0..t-1."""
-        if not begin:
-            return concepts[:, :-1]
-        return torch.cat([torch.zeros_like(concepts[:, :1]), concepts[:, :-1]], dim=1)
-
 
 class Memory(Protocol):
     """What a model keeps of the documents that it has read, one row each."""
