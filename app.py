@@ -26,6 +26,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help=f"the port to listen on ({PORT}, or the next one that is free)")
     parser.add_argument("--db", type=Path, metavar="PATH", help=f"the database of documents ({default_path()})")
     parser.add_argument("--space", default="builtin", help="the concept space (%(default)s)")
+    parser.add_argument("--lcm", default="", metavar="NAME", help="the concept model, such as base or two-tower")
     parser.add_argument("--share", action="store_true", help="also make a public link, through Gradio's servers")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     return parser.parse_args(arguments)
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         port = free_port(chosen.host, chosen.port)
         store = Store(chosen.db or default_path())
-        concept_engine = engine.load(chosen.space)
+        concept_engine = engine.load(chosen.space, chosen.lcm)
         concept_engine.landscape  # noqa: B018 - so that a missing file is told here
     except ConceptscapeError as error:
         print(error, file=sys.stderr)

@@ -26,7 +26,7 @@ class Session:
     def __init__(self, engine: Engine, store: Store) -> None:
         self.engine = engine
         self.store = store
-        self.model = ""  # the kind of concept model that writes; empty for the default
+        self.model = engine.model  # the kind of concept model that writes; empty for the default
         self.busy = threading.Lock()  # held while the document is being changed
         self.stop = threading.Event()  # ends the change under way
         self.notice = ""  # one sentence that the person should read once

@@ -135,12 +135,12 @@ def gradient(args: argparse.Namespace) -> None:
 
 def continue_(args: argparse.Namespace) -> None:
     body, target = read_text(args.file), args.to or args.lang
-    engine = load(model=args.lcm)
+    engine = load()
     engine.language(target)
     with progress("Reading") as report:
         document = engine.import_text(body, args.lang, progress=report)
     with progress("Continuing") as report:
-        found = engine.continue_(document.vectors, args.sentences, target, args.seed, report)
+        found = engine.continue_(document.vectors, args.sentences, target, args.seed, report, model=args.lcm)
     for continuation in found:
         emit(continuation.text)
     if len(found) < args.sentences:

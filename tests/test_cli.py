@@ -144,6 +144,45 @@ def test_continues(run) -> None:
     assert run(*args, stdin=story)[1] == out
 
 
+def test_a_model_can_be_chosen(run, e: engine.Engine) -> None:
+    text = b"The sun came up. The birds began to sing."
+    for kind in e.models:
+        code, out, _ = run("continue", "-", "--lang", "eng_Latn", "--lcm", kind, stdin=text)
+        assert code == 0 and len(out.splitlines()) <= 1
+    assert "no concept model called 'huge'" in refused(
+        run("continue", "-", "--lang", "eng_Latn", "--lcm", "huge", stdin=text)
+    )
+
+
+def test_evaluates_models_on_documents(run, tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    stories = [
+        "The dog ran away. The girl cried. She looked for him. He came home.",
+        "It rained. We stayed in. We slept.",
+    ]
+    path.write_text("".join(json.dumps({"lang": "eng", "text": story}) + "\n" for story in stories))
+    code, out, _ = run("evaluate", "lcm", path, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["documents"] == 2 and report["concepts"] == 7
+    found = next(iter(report["models"].values()))
+    for measure in (
+        "l2 model",
+        "l2 repeat",
+        "contrast model",
+        "l2 written",
+        "l2 round trip",
+        "paraphrasing",
+        "distinct-2",
+    ):
+        assert found[measure] >= 0, measure
+    code, out, _ = run("evaluate", "lcm", path)
+    assert code == 0 and "mutual information" in out and "contrast mean" in out
+    path.write_text('{"lang": "eng", "text": "Alone."}\n')
+    assert "no document of two sentences" in refused(run("evaluate", "lcm", path))
+    path.write_text("no JSON\n")
+    assert "line 1" in refused(run("evaluate", "lcm", path))
+
+
 def test_evaluates_as_table_and_json(run, tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text(
@@ -283,7 +322,16 @@ def test_text_of_half_characters_is_refused(run) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["segment"], ["encode"], ["decode"], ["translate"], ["gradient"], ["continue"], ["evaluate", "space"]],
+    [
+        ["segment"],
+        ["encode"],
+        ["decode"],
+        ["translate"],
+        ["gradient"],
+        ["continue"],
+        ["evaluate", "space"],
+        ["evaluate", "lcm"],
+    ],
 )
 def test_help_shows_an_example(run, command: list[str]) -> None:
     code, out, _ = run(*command, "--help")

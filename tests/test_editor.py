@@ -126,6 +126,19 @@ def test_continue_and_regenerate_are_seeded_generation(editor: Editor) -> None:
     ]
 
 
+def test_a_gap_is_filled_between_neighbours(editor: Editor) -> None:
+    before = ids(editor)
+    editor.infill(before[2], before[3], seed=5)
+    after = ids(editor)
+    assert after[:3] == before[:3] and after[4:] == before[3:]
+    node = editor.document.nodes[3]
+    assert node.provenance.operation == "infill" and node.provenance.parents == tuple(before[2:4])
+    editor.undo()
+    assert ids(editor) == before
+    with pytest.raises(EditError, match="next to each other"):
+        editor.infill(before[0], before[2], seed=5)
+
+
 def test_reading_in_another_language_changes_nothing(e: Engine, editor: Editor) -> None:
     start = editor.document
     german = e.read(start, "deu_Latn")

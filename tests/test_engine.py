@@ -6,7 +6,7 @@ import pytest
 
 from engine import Engine, Search
 from engine.document import Document
-from engine.errors import SeedError, TextError
+from engine.errors import SeedError, TextError, VectorError, WeightsError
 
 
 def test_importing_the_engine_is_light() -> None:
@@ -43,6 +43,26 @@ def test_continuing_is_seeded_and_ends(e: Engine, story: Document) -> None:
     assert len(long) < 120  # a document ends by itself
     german = e.continue_(begun, 1, "deu_Latn", seed=7)
     assert german[0].text != first[0].text
+
+
+def test_any_model_that_ships_goes_on(e: Engine, story: Document) -> None:
+    assert e.models[0] == e.lcm().kind
+    for kind in e.models:
+        found = e.continue_(story.vectors[:4], 1, "eng_Latn", seed=3, minimum=1, model=kind)
+        assert len(found) == 1 and found[0].text
+        assert e.lcm(kind) is e.lcm(kind)
+    with pytest.raises(WeightsError, match="no concept model called 'huge'"):
+        e.continue_(story.vectors[:4], 1, "eng_Latn", model="huge")
+
+
+def test_filling_in_is_seeded_and_offers_what_reads(e: Engine, story: Document) -> None:
+    left, right = story.vectors[:3], story.vectors[4:]
+    found = e.infill(left, right, 3, "eng_Latn", seed=2)
+    assert 1 <= len(found) <= 3 and len({one.text for one in found}) == len(found)
+    assert [one.text for one in e.infill(left, right, 3, "eng_Latn", seed=2)] == [one.text for one in found]
+    assert np.allclose(e.encode([found[0].text], "eng_Latn")[0], found[0].vector, atol=1e-3)
+    with pytest.raises(VectorError, match="nothing after the gap"):
+        e.infill(left, right[:0], 1, "eng_Latn")
 
 
 def test_continuing_from_nothing_begins_a_document(e: Engine) -> None:

@@ -150,6 +150,7 @@ EDITS: list[Callable[[list[str]], dict[str, Any]]] = [
     lambda ids: {"act": "alternative", "id": ids[0], "text": "An old man lived at the sea."},
     lambda ids: {"act": "place", "x": 0.1, "y": 0.1, "frame": "landscape", "index": 0},
     lambda ids: {"act": "regenerate", "ids": ids[1:], "seed": 0},
+    lambda ids: {"act": "infill", "a": ids[0], "b": ids[1], "seed": 0},
     lambda ids: {"act": "rename", "title": "<b>Bold</b>"},
 ]
 
@@ -165,6 +166,19 @@ def test_every_edit_is_one_stored_step(edit: Callable[[list[str]], dict[str, Any
     assert len(tab.map["nodes"]) == len(tab.list["nodes"])
     tab.act("undo")
     assert store.open(tab.bar["document"])[0].text == STORY
+
+
+def test_the_model_that_writes_can_be_chosen(tab: Tab, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = [kind for kind, _ in tab.list["models"]]
+    assert tab.list["model"] == kinds[0]
+    for kind in reversed(kinds):
+        tab.act("model", model=kind)
+        assert tab.list["model"] == kind
+        tab.act("continue", n=1)
+        assert tab.session.document.nodes[-1].provenance.parameters["model"] == kind
+        tab.act("undo")
+    tab.act("model", model="huge")
+    assert tab.list["model"] == kinds[0]
 
 
 def test_reading_in_another_language_changes_nothing_until_it_is_kept(tab: Tab, store: Store) -> None:

@@ -175,7 +175,7 @@ def evaluate_lcm(
 ) -> dict[str, Any]:
     """Measure concept models on documents (language, sentences), all taken to be whole; plain values, ready for JSON.
 
-    For each model: `scores`; then of what it writes after each true prefix the distance to the truth (l2), the same
+    For each model: `scores`, and contrastive accuracy in each language where there are several; then of what it writes after each true prefix the distance to the truth (l2), the same
     after decoding and encoding again (l2 round trip) and the cosine to the concept before (paraphrasing); and of
     `free` documents that go on from their first three sentences by up to `sentences`: distinct-2, the share of
     sentences that were said before, and the share that ends by itself.
@@ -194,6 +194,11 @@ def evaluate_lcm(
         end = model.end.numpy()
         held = Encoded([np.concatenate([v, end[None]]) for v in vectors], [True] * len(vectors))
         found: dict[str, Any] = dict(scores(model, held, range(len(held))))
+        languages = list(dict.fromkeys(lang for lang, _ in documents))
+        for lang in languages if len(languages) > 1 else []:
+            own = scores(model, held, [i for i, (code, _) in enumerate(documents) if code == lang])
+            if own:
+                found[f"contrast {lang}"] = own["contrast model"]
         short = [v[: model.dims.context] for v in vectors][: 2 * free]
         written, truth = follow(model, short)
         langs = [documents[i][0] for i, v in enumerate(short) if len(v) > 1]
