@@ -175,10 +175,10 @@ def evaluate_lcm(
 ) -> dict[str, Any]:
     """Measure concept models on documents (language, sentences), all taken to be whole; plain values, ready for JSON.
 
-    For each model: `scores`, and contrastive accuracy in each language where there are several; then of what it writes after each true prefix the distance to the truth (l2), the same
-    after decoding and encoding again (l2 round trip) and the cosine to the concept before (paraphrasing); and of
-    `free` documents that go on from their first three sentences by up to `sentences`: distinct-2, the share of
-    sentences that were said before, and the share that ends by itself.
+    For each model: `scores`, and contrastive accuracy in each language where there are several; of what it writes after
+    each true prefix the distance to the truth (l2), the same after decoding and encoding again (l2 round trip) and the
+    cosine to the concept before (paraphrasing); and of `free` documents that go on from their first three sentences by
+    up to `sentences`: distinct-2, the share of sentences that were said before, and the share that ends by itself.
     """
     vectors: list[np.ndarray] = []
     for lang, said in documents:
