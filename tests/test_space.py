@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from engine import Engine, Search
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError
@@ -146,6 +148,15 @@ def test_quantized_weights_are_close(tmp_path: Path) -> None:
     back = load_weights(tmp_path / "w.safetensors")
     assert torch.equal(back["vector"], torch.arange(5.0))
     assert torch.nn.functional.cosine_similarity(back["matrix"].flatten(), weight.flatten(), dim=0) > 0.9999
+
+
+def test_the_shipped_weights_say_what_int8_costs() -> None:
+    """Scores of the same weights in fp32 and as they are packed, on held-out pairs (see `training.space.package`)."""
+    with safe_open(ASSETS / "space.safetensors", "pt") as file:
+        scores = json.loads(file.metadata()["bleu"])
+    exact, packed = (list(scores[kind].values()) for kind in ("fp32", "int8"))
+    assert len(exact) == len(packed) == 5 and min(packed) > 10
+    assert sum(exact) / 5 - sum(packed) / 5 <= 0.5
 
 
 def test_assets_stay_small() -> None:

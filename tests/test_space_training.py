@@ -18,12 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from torch import nn
+from torch.nn import functional
 
 from engine.errors import CorpusError, TrainingError, WeightsError
 from engine.spaces import builtin
 from engine.spaces.builtin import ASSETS
-from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextEncoder
-from engine.training import corpus, e5, space
+from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextDecoder, TextEncoder
+from engine.training import corpus, e5, space, whitening
 from engine.training.batches import Batches, Mixture, corrupted
 from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, initialize, package
 from engine.weights import load_weights
@@ -116,14 +117,50 @@ def test_a_frozen_encoder_keeps_its_concepts(texts: Path, init: Path, tmp_path: 
         run(texts, init, tmp_path / "out")
 
 
-def test_a_pair_is_encoded_once_and_decoded_into_both_languages(texts: Path) -> None:
+def test_whitening_spreads_concepts_and_reads_the_same() -> None:
+    torch.manual_seed(0)
+    sizes = {"vocabulary": 10, "width": 64, "layers": 1, "heads": 2, "hidden": 32, "concept": 96}
+    encoder = TextEncoder(replace(BUILTIN_ENCODER, **sizes))
+    decoder = TextDecoder(replace(BUILTIN_DECODER, **sizes))
+    # Pooled states that vary in 40 directions, strongly in the first; and concepts that are mostly their mean.
+    states = torch.randn(3000, 40) * torch.linspace(3, 0.2, 40) @ torch.randn(40, 128) + 0.05 * torch.randn(3000, 128)
+    with torch.no_grad():
+        encoder.project.weight.normal_(std=0.02)
+        encoder.project.bias.normal_(std=3.0)
+
+    def concepts() -> torch.Tensor:
+        return functional.layer_norm(encoder.project(states), (96,)).detach()
+
+    before = concepts()
+    read = decoder.condition(before)[0].detach()
+    whitening.whiten(encoder, decoder, states, kept=24)
+    after = concepts()
+    again = decoder.condition(after)[0].detach()
+    assert torch.allclose(after.norm(dim=1), torch.full((3000,), 96**0.5), atol=1e-3)
+
+    def spread(z: torch.Tensor) -> tuple[float, float]:
+        """The mean's share of the square, and how many directions vary (participation ratio)."""
+        centred = z - z.mean(0)
+        variances = torch.linalg.eigvalsh(centred.T @ centred / len(z))
+        return float(z.mean(0).square().sum() / 96), float(variances.sum() ** 2 / variances.square().sum())
+
+    assert spread(before)[0] > 0.6 and spread(after)[0] < 0.02
+    assert spread(after)[1] > 3 * spread(before)[1]
+    wanted = read - read.mean(0)
+    assert float((again - read).square().mean() / wanted.square().mean()) < 0.1
+
+
+@pytest.mark.parametrize("translate", [0.0, 1.0])
+def test_a_pair_is_encoded_once_and_decoded_more_often(texts: Path, translate: float) -> None:
+    """Each side comes back in its own language; English is always translated, the others as often as is wished."""
     pieces = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
-    batches = Batches(texts, pieces, Mixture(tokens=200, pair_share=1.0, join=0.0))
+    batches = Batches(texts, pieces, Mixture(tokens=200, pair_share=1.0, join=0.0, translate=translate))
     for unit in next(batches.stream()):
         english, german = (pieces.decode(ids) for ids in unit.sources)
         assert GERMAN[ENGLISH.index(english)] == german
         said = [(target.source, target.lang, pieces.decode(target.ids)) for target in unit.targets]
-        assert said == [(0, 0, english), (0, 1, german), (1, 0, english), (1, 1, german)]
+        wanted = [(0, 0, english), (1, 1, german), (0, 1, german), (1, 0, english)]
+        assert said == wanted[: 4 if translate else 3]
 
 
 def test_training_learns_and_packages(texts: Path, init: Path, tmp_path: Path) -> None:
