@@ -16,7 +16,7 @@ from engine.lcm.model import Batch
 from engine.lcm.normalizer import Normalizer
 from engine.lcm.one_tower import OneTower
 from engine.lcm.quantizer import ResidualQuantizer
-from engine.lcm.two_tower import TwoTower
+from engine.lcm.two_tower import Prepared, TwoTower
 from engine.lcm.weights import dimensions, load, save
 from engine.spaces import ConceptSpace, load_space
 
@@ -314,9 +314,7 @@ def test_two_towers_worked_out_beforehand_say_the_same() -> None:
         assert torch.allclose(seen[0][0], slow, atol=1e-4)
         free = model.denoise(torch.zeros(1, 1, 16), noisy[None], torch.full((1, 1), 60))[:, 0]
         memory = model.start(1)
-        from engine.lcm.two_tower import Path as Denoising
-
-        both = Denoising(model.denoiser, [60])
+        both = Prepared(model.denoiser, [60])
         found = model._predict(reading.memory, both, torch.cat([noisy, noisy]), 0)
         assert torch.allclose(found[1:], free, atol=1e-4)
         assert torch.allclose(model._predict(memory, both, noisy, 0), free, atol=1e-4)

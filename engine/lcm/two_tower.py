@@ -114,7 +114,7 @@ class Denoiser(nn.Module):
         return self.exit(self.norm(x)).float()
 
 
-class Path:
+class Prepared:
     """The denoiser with all that no concept changes worked out beforehand, for the timesteps of one `Sampling`.
 
     Modulations depend on the timestep alone, self-attention is one matrix, and without the document cross-attention
@@ -122,7 +122,7 @@ class Path:
     """
 
     def __init__(self, denoiser: Denoiser, timesteps: list[int]) -> None:
-        self.denoiser, self.timesteps = denoiser, timesteps
+        self.denoiser = denoiser
         time = F.silu(denoiser.time(torch.tensor(timesteps)))
         self.alone: list[tuple[Tensor, Tensor]] = []
         self.without: list[Tensor] = []  # [width] of each block: what cross-attention is without the document
@@ -163,7 +163,7 @@ class Read:
         like = model.prenet.bias
         self.cache = Cache(model.dims, model.dims.layers, rows, like)
         self.cross = Cache(model.dims, model.dims.denoiser, rows, like)
-        self.path: Path | None = None
+        self.prepared: dict[tuple[int, ...], Prepared] = {}  # for the timesteps that were needed
 
     def keep(self, rows: list[int]) -> None:
         self.cache.keep(rows)
@@ -231,30 +231,34 @@ class TwoTower(ConceptModel):
         memory.cache.advance(counts)
         self._see(memory, states, counts)
 
-    def _predict(self, memory: Read, path: Path, noisy: Tensor, i: int) -> Tensor:
+    def _prepared(self, memory: Read, timesteps: list[int]) -> Prepared:
+        key = tuple(timesteps)
+        if key not in memory.prepared:
+            memory.prepared[key] = Prepared(self.denoiser, timesteps)
+        return memory.prepared[key]
+
+    def _predict(self, memory: Read, prepared: Prepared, noisy: Tensor, i: int) -> Tensor:
         end = memory.cross.end
         mask = (torch.arange(end) < memory.cross.lengths[:, None])[:, None, None]
         keys, values = ([part[:, :, :end] for part in parts] for parts in (memory.cross.keys, memory.cross.values))
-        return path(noisy, i, keys, values, mask)
+        return prepared(noisy, i, keys, values, mask)
 
     def expect(self, memory: Read) -> Tensor:
         last = self.schedule.steps - 1
         noisy = torch.zeros(len(memory.cross.lengths), self.dims.concept)
-        return self.schedule.concept(self._predict(memory, Path(self.denoiser, [last]), noisy, 0), noisy, last)
+        return self.schedule.concept(self._predict(memory, self._prepared(memory, [last]), noisy, 0), noisy, last)
 
     def denoise_path(
         self, memory: Read, start: Tensor, how: Sampling, fresh: Callable[[], Tensor] | None = None
     ) -> Iterator[Tensor]:
         """The estimates [N, D] of the next concepts at every denoising step from noise `start` [N, D] on."""
         timesteps = self.schedule.timesteps(how.steps)
-        if memory.path is None or memory.path.timesteps != timesteps:
-            memory.path = Path(self.denoiser, timesteps)
-        path = memory.path
+        prepared = self._prepared(memory, timesteps)
 
         def predict(x: Tensor, i: int, t: int) -> tuple[Tensor, Tensor | None]:
             if how.guidance == 1:
-                return self._predict(memory, path, x, i), None
-            with_document, without = self._predict(memory, path, torch.cat([x, x]), i).chunk(2)
+                return self._predict(memory, prepared, x, i), None
+            with_document, without = self._predict(memory, prepared, torch.cat([x, x]), i).chunk(2)
             return with_document, without
 
         return denoise_path(self.schedule, how, start, predict, fresh)
