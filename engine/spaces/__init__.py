@@ -30,7 +30,7 @@ class Search:
     temperature: float = 0.8
     top_p: float = 0.9
     seed: int = 0
-    max_tokens: int = 64
+    max_tokens: int | None = None  # None: what the space's own sentences take at most
     alternatives: int = 1
 
 
