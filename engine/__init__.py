@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import concepts, segmentation, text
 from .document import ConceptNode, Document, Provenance
-from .errors import LanguageError, TextError
+from .errors import TextError
 from .gradient import gradients
-from .spaces import ConceptSpace, Language, Progress, Search, load_space
+from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
 
 if TYPE_CHECKING:
     import pandas
@@ -72,8 +73,7 @@ class Engine:
 
     def language(self, code: str) -> Language:
         if code not in self.space.languages:
-            known = ", ".join(self.space.languages)
-            raise LanguageError(f"The {self.space.name} space does not know the language {code!r}; use one of {known}.")
+            raise unknown_language(self.space.name, code, self.space.languages)
         return self.space.languages[code]
 
     def fits(self, sentence: str) -> bool:
@@ -242,6 +242,15 @@ class Engine:
         )
 
 
-def load(space: str = "builtin") -> Engine:
-    """Load an engine on a concept space. Raises WeightsError where its files are missing or damaged."""
-    return Engine(load_space(space))
+def load(
+    space: str = "builtin",
+    *,
+    sonar_dir: Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Engine:
+    """Load an engine on a concept space: builtin, sonar or sonar-space; see `spaces.load_space` for the options.
+
+    Raises WeightsError where its files are missing or damaged.
+    """
+    return Engine(load_space(space, sonar_dir=sonar_dir, device=device, progress=progress))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sentencex
 
+from .spaces.languages import LANGUAGES
 from .text import has_words
 
 BLANK_LINES = re.compile(r"((?:\r\n|\r|\n)[^\S\r\n]*(?:(?:\r\n|\r|\n)[^\S\r\n]*)+)")
@@ -88,7 +89,8 @@ def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: Tr
     `fits` says whether a sentence is short enough to be encoded; longer ones are split at clause borders.
     What holds no letter or digit becomes spacing.
     """
-    short = TWO_LETTERS.get(language[:3], language[:3])
+    # The segmenter knows languages by their two-letter codes, where they have one.
+    short = LANGUAGES[language].tag.split("-")[0] if language in LANGUAGES else language[:3]
     before = ""
     pieces: list[Piece] = []
     for run in paragraphs(text):
@@ -108,14 +110,3 @@ def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: Tr
                     before += part[:start]
                 pieces.append(Piece(body, part[start + len(body) :]))
     return Segmented(before, tuple(pieces))
-
-
-# The segmenter names languages by their two-letter codes.
-TWO_LETTERS = {
-    "eng": "en",
-    "deu": "de",
-    "fra": "fr",
-    "spa": "es",
-    "ita": "it",
-    "por": "pt",
-}

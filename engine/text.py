@@ -9,7 +9,7 @@ from .spaces import Language
 
 LARGEST = 1_000_000  # characters; about 15,000 sentences, some minutes of encoding on a laptop
 
-# The scripts named in FLORES-200 codes, as Unicode names their letters.
+# Scripts named in FLORES-200 codes, as Unicode names their letters. Not Beng: the texts of sat_Beng are in Ol Chiki.
 SCRIPTS = {
     "Latn": "LATIN",
     "Cyrl": "CYRILLIC",
@@ -17,6 +17,23 @@ SCRIPTS = {
     "Arab": "ARABIC",
     "Hebr": "HEBREW",
     "Deva": "DEVANAGARI",
+    "Armn": "ARMENIAN",
+    "Ethi": "ETHIOPIC",
+    "Geor": "GEORGIAN",
+    "Gujr": "GUJARATI",
+    "Guru": "GURMUKHI",
+    "Hang": "HANGUL",
+    "Khmr": "KHMER",
+    "Knda": "KANNADA",
+    "Laoo": "LAO",
+    "Mlym": "MALAYALAM",
+    "Mymr": "MYANMAR",
+    "Orya": "ORIYA",
+    "Sinh": "SINHALA",
+    "Taml": "TAMIL",
+    "Telu": "TELUGU",
+    "Thai": "THAI",
+    "Tibt": "TIBETAN",
 }
 
 

@@ -11,26 +11,18 @@ import numpy as np
 import sentencepiece
 import torch
 
-from ..errors import LanguageError, TextError, WeightsError
+from ..errors import TextError, WeightsError
 from ..weights import load_weights
-from . import Language, Progress, Search
+from . import Language, Progress, Search, unknown_language
 from .codec import Codec
 from .decoding import Decoding
+from .languages import LANGUAGES as ALL
 from .transformer import BUILTIN_DECODER, BUILTIN_ENCODER, PAD, TextDecoder, TextEncoder
 
 ASSETS = Path(__file__).parents[2] / "assets"
 UNK, BOS, EOS = 1, 2, 3
-LANGUAGES = {
-    language.code: language
-    for language in (  # in the order of the decoder's language vectors
-        Language("eng_Latn", "English", "English"),
-        Language("deu_Latn", "German", "Deutsch"),
-        Language("fra_Latn", "French", "français"),
-        Language("spa_Latn", "Spanish", "español"),
-        Language("ita_Latn", "Italian", "italiano"),
-        Language("por_Latn", "Portuguese", "português"),
-    )
-}
+# In the order of the decoder's language vectors.
+LANGUAGES = {code: ALL[code] for code in ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "por_Latn")}
 LONGEST = 64  # tokens of a decoded sentence
 
 
@@ -82,8 +74,7 @@ class BuiltinSpace:
 
     def language(self, code: str) -> int:
         if code not in self.languages:
-            known = ", ".join(self.languages)
-            raise LanguageError(f"The built-in space does not know the language {code!r}; use one of {known}.")
+            raise unknown_language("built-in", code, self.languages)
         return list(self.languages).index(code)
 
     def tokens(self, text: str) -> list[int]:
