@@ -89,8 +89,7 @@ def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: Tr
     `fits` says whether a sentence is short enough to be encoded; longer ones are split at clause borders.
     What holds no letter or digit becomes spacing.
     """
-    # The segmenter knows languages by their two-letter codes, where they have one.
-    short = LANGUAGES[language].tag.split("-")[0] if language in LANGUAGES else language[:3]
+    short = TWO_LETTERS.get(language[:3], language[:3])
     before = ""
     pieces: list[Piece] = []
     for run in paragraphs(text):
@@ -110,3 +109,7 @@ def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: Tr
                     before += part[:start]
                 pieces.append(Piece(body, part[start + len(body) :]))
     return Segmented(before, tuple(pieces))
+
+
+# The segmenter names languages by their two-letter codes, where they have one.
+TWO_LETTERS = {code[:3]: language.tag.split("-")[0] for code, language in LANGUAGES.items()}

@@ -41,18 +41,21 @@ DECODER = SonarTextDecoderConfig(
 )
 
 
-def main(folder: Path, sentences: list[tuple[str, str]], languages: list[str]) -> dict[str, np.ndarray]:
+def models(folder: Path, languages: list[str]) -> tuple:
+    """The toy's encoder, decoder and tokenizer as the package builds them."""
     encoder = SonarTextEncoderFactory(
         SonarTextEncoderConfig(**SIZES, pooling="mean", _from_fairseq=True)
     ).create_model()
     encoder.load_state_dict(torch.load(folder / "sonar_text_encoder.pt", weights_only=True)["model"])
     decoder = SonarTextDecoderFactory(DECODER).create_model()
-    checkpoint = torch.load(folder / "sonar_text_decoder.pt", weights_only=False)
+    checkpoint = torch.load(folder / "sonar_text_decoder.pt", weights_only=True)
     decoder.load_state_dict(_convert_sonar_text_decoder_checkpoint(checkpoint, DECODER))
-    tokenizer = load_nllb_tokenizer(
-        folder / "sentencepiece.source.256000.model", NllbTokenizerConfig(langs=languages, default_lang="eng_Latn")
-    )
+    config = NllbTokenizerConfig(langs=languages, default_lang="eng_Latn")
+    return encoder, decoder, load_nllb_tokenizer(folder / "sentencepiece.source.256000.model", config)
 
+
+def main(folder: Path, sentences: list[tuple[str, str]], languages: list[str]) -> dict[str, np.ndarray]:
+    encoder, decoder, tokenizer = models(folder, languages)
     # The decoder's fairseq form, by the package's own conversion. (That of the encoder is broken in sonar-space 0.5.)
     other = SonarTextDecoderFactory(DECODER).create_model()
     checkpoint = torch.load(folder / "fairseq" / "sonar_text_decoder.pt", weights_only=True)

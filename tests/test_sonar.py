@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_sonar
 import torch
+import toy_sonar
 
 from engine import Search
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError

@@ -15,11 +15,11 @@ import torch
 
 from ..errors import ConceptscapeError, TextError, WeightsError
 from . import Language, Progress, Search, unknown_language
-from .checkpoint import load_decoder, load_encoder
+from .checkpoint import load_decoder, load_encoder, read
 from .codec import Codec
 from .decoding import Decoding
 from .languages import LANGUAGES
-from .sonar_files import DECODER, ENCODER, TOKENIZER, default_folder, fingerprint
+from .sonar_files import DECODER, ENCODER, OFFICIAL, TOKENIZER, default_folder, fingerprint, verify
 from .transformer import PAD, SONAR_DECODER, SONAR_ENCODER, Dimensions
 
 EOS = 3
@@ -75,18 +75,18 @@ class SonarSpace:
         folder: Path | None = None,
         device: str | None = None,
         progress: Progress | None = None,
-        encoder: Dimensions = SONAR_ENCODER,
-        decoder: Dimensions = SONAR_DECODER,
         dtype: torch.dtype | None = None,
+        encoder: Dimensions | None = None,
+        decoder: Dimensions | None = None,
     ) -> SonarSpace:
         """Load the three official files of a folder (None: where `sonar fetch` puts them).
 
         The device is a GPU where there is one, and numbers are bf16 where the device is good at them. Raises
         WeightsError for files that are missing, damaged or swapped, ConceptscapeError for a device that is not there.
         """
-        folder = folder or default_folder()
-        place = best_device(device)
+        folder, place = folder or default_folder(), best_device(device)
         dtype = dtype or best_dtype(place)
+        encoder, decoder = encoder or SONAR_ENCODER, decoder or SONAR_DECODER
         tokenizer = Tokenizer(folder / TOKENIZER.name, encoder.vocabulary)
         parts = encoder.layers + decoder.layers + 2
 
@@ -135,6 +135,19 @@ class SonarSpace:
         progress: Progress | None = None,
     ) -> list[list[str]]:
         return self.codec.decode(vectors, self.language(lang), search, self.tokenizer.decode, progress)
+
+
+def check(folder: Path | None = None) -> dict[str, str]:
+    """The SHA-256 of each official file of a folder, after its checksum and what is in it were found right.
+
+    Raises WeightsError for the first file that is missing, damaged or another one.
+    """
+    folder = folder or default_folder()
+    sums = {file.name: verify(file, folder) for file in OFFICIAL}
+    Tokenizer(folder / TOKENIZER.name, SONAR_ENCODER.vocabulary)
+    read(folder / ENCODER.name, SONAR_ENCODER, decoder=False)
+    read(folder / DECODER.name, SONAR_DECODER, decoder=True)
+    return sums
 
 
 def best_device(wanted: str | None = None) -> torch.device:
