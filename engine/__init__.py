@@ -19,7 +19,7 @@ import numpy as np
 
 from . import concepts, segmentation, text
 from .document import ConceptNode, Document, Provenance
-from .errors import TextError
+from .errors import TextError, WeightsError
 from .gradient import gradients
 from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
 
@@ -63,12 +63,29 @@ class Engine:
     def lcm(self) -> ConceptModel:
         from .lcm import load_lcm
 
+        if self.lacks_model:
+            raise WeightsError(self.lacks_model)
         return load_lcm("base", self.space)
+
+    @property
+    def has_landscape(self) -> bool:
+        """Whether a landscape of this space is shipped."""
+        return self.space.name == "builtin"
+
+    @property
+    def lacks_model(self) -> str:
+        """Why nothing can be continued or regenerated here, in one sentence; empty where it can."""
+        if self.space.name == "builtin":
+            return ""
+        return f"There is no concept model of the {self.space.name} space, and those of other spaces mean nothing here."
 
     @cached_property
     def landscape(self) -> Landscape:
+        """The shipped map. Raises WeightsError where the space has none, or its file is damaged."""
         from .projection import Landscape
 
+        if not self.has_landscape:
+            raise WeightsError(f"There is no landscape of the {self.space.name} space; use a document's own map.")
         return Landscape.load()
 
     def language(self, code: str) -> Language:
@@ -221,13 +238,20 @@ class Engine:
     def table(self, document: Document) -> pandas.DataFrame:
         """The trajectory as a table, one row a node: what it says, where it came from and where it lies.
 
-        `x` and `y` are places on the landscape; `step` is the cosine distance (0 to 2) from the node before.
+        `x` and `y` are places on the landscape (without one, in the plane of the document); `step` is the cosine
+        distance (0 to 2) from the node before.
         """
         import pandas
 
         vectors = document.vectors
         near = concepts.cosine(vectors, vectors) if len(vectors) else np.zeros((0, 0))
-        places = self.project(vectors) if len(vectors) else np.zeros((0, 2))
+        places = np.zeros((0, 2))
+        if len(vectors) and self.has_landscape:
+            places = self.project(vectors)
+        elif len(vectors):
+            from .projection import DocumentMap
+
+            places = DocumentMap.flat(vectors).coordinates
         return pandas.DataFrame(
             {
                 "id": [node.id for node in document.nodes],
