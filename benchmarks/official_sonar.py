@@ -44,7 +44,6 @@ def filled(model: torch.nn.Module, path: Path) -> torch.nn.Module:
 
 
 def main(folder: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent))
     random = np.random.default_rng(0)
     texts = [" ".join(f"w{word}" for word in random.integers(0, 250_000, 26)) for _ in range(64)]
     cards = Path(sys.modules["sonar"].__file__).parent / "cards" / "text_sonar_basic_encoder.yaml"

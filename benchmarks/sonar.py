@@ -97,7 +97,8 @@ def main() -> None:
     print(f"bfloat16 against float32: cosine {cosine.min():.5f} at least, {cosine.mean():.5f} on average")
     if "SONAR_PYTHON" in os.environ:
         script = Path(__file__).with_name("official_sonar.py")
-        subprocess.run([os.environ["SONAR_PYTHON"], script, folder], check=True)
+        # -P: this folder has a `sonar`, too.
+        subprocess.run([os.environ["SONAR_PYTHON"], "-P", script, folder], check=True)
 
 
 if __name__ == "__main__":

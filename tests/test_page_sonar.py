@@ -1,12 +1,15 @@
-"""The page's handlers in the sonar space, at a toy's size: no landscape, no concept model, 202 languages."""
+"""The page in the sonar space, at a toy's size: no landscape, no concept model, 202 languages."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import toy_sonar
+from playwright.sync_api import Page, expect
 from test_handlers import Tab
+from test_page import ROOT, Program, browser, context, page, row, settled  # noqa: F401 - fixtures
 
 from app import view
 from engine import Document, Engine, text
@@ -149,3 +152,56 @@ def test_the_table_of_languages() -> None:
     assert len(LANGUAGES) == 202 == len({language.tag for language in LANGUAGES.values()})
     assert next(iter(LANGUAGES)) == "ace_Arab" and list(LANGUAGES)[-1] == "zul_Latn"  # tokens follow this order
     assert all(code[3] == "_" and len(code) == 8 for code in LANGUAGES)
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    folder = tmp_path_factory.mktemp("page")
+    toy_sonar.save(folder / "sonar")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    options = ("--space", "sonar", "--sonar-dir", str(folder / "sonar"), "--device", "cpu")
+    running = Program(folder, "tests/app_sonar.py", *options, PYTHONPATH=paths, XDG_CACHE_HOME=str(folder / "cache"))
+    yield running
+    running.end()
+
+
+def test_the_page_in_a_browser(page: Page, program: Program) -> None:  # noqa: F811
+    assert any("SONAR takes about" in line and "GB of memory" in line for line in program.said)  # before it is loaded
+    expect(page.get_by_role("radio", name="Plane")).to_have_attribute("aria-checked", "true")
+    expect(page.get_by_role("radio", name="Landscape")).to_be_hidden()
+    expect(page.locator("#concept-list .continue")).to_be_disabled()
+    assert "no concept model" in (page.locator("#concept-list .continue").get_attribute("title") or "")
+    row(page, 1).click()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_disabled()
+
+    # A menu of 202 languages is searched by typing, in a language's own name or in English.
+    read = page.locator("#bar").get_by_role("combobox", name="Language in which the document is read")
+    read.fill("japanese")
+    read.press("Enter")
+    expect(read).to_have_value("日本語 – Japanese")
+    settled(page)
+    expect(page.locator("#concept-list li .sentence").first).to_have_attribute("lang", "ja")
+    read.fill("as written")
+    read.press("Enter")
+    settled(page)
+
+    # The language of a text is guessed, and put right.
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.locator("#pasted").fill(GERMAN)
+    page.get_by_role("button", name="Put it on the map").click()
+    expect(page.get_by_text("Read as German")).to_be_visible()
+    settled(page)
+    title = "Der alte Mann wohnte am Meer."
+    before = program.document(GERMAN[:60].rsplit(" ", 1)[0] + "…")
+    assert before.lang == "deu_Latn" and before.text == GERMAN and before.title.startswith(title)
+    read.fill("Written in …")
+    read.press("Enter")
+    written = page.get_by_role("combobox", name="Language in which the document is written")
+    written.fill("Nederlands")
+    written.press("Enter")
+    page.get_by_role("button", name="Read it again").click()
+    settled(page)
+    assert program.document(before.title).lang == "nld_Latn"

@@ -15,6 +15,7 @@ import toy_sonar
 from engine import Search
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError
 from engine.spaces import checkpoint
+from engine.spaces.builtin import ASSETS
 from engine.spaces.languages import LANGUAGES
 from engine.spaces.sonar import SonarSpace, best_device
 from engine.spaces.sonar_files import DECODER, ENCODER, TOKENIZER
@@ -209,7 +210,7 @@ def trapped(folder: Path) -> None:
         (lacking, r"not SONAR's text encoder \(layer_norm.bias differs\)"),
         (trapped, r"objects that could run code \((posix|nt)\.system\)"),
         (lambda f: (f / TOKENIZER.name).write_bytes(b"no tokenizer"), "damaged or no tokenizer"),
-        (lambda f: shutil.copy("assets/tokenizer.model", f / TOKENIZER.name), "is not SONAR's tokenizer"),
+        (lambda f: shutil.copy(ASSETS / "tokenizer.model", f / TOKENIZER.name), "is not SONAR's tokenizer"),
     ],
 )
 def test_bad_files_are_told_in_one_sentence(spoil, sentence: str, folder: Path, tmp_path: Path, monkeypatch) -> None:
