@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import engine
 from engine.errors import ConceptscapeError
+from engine.spaces import SPACES
 from engine.store import Store, default_path
 
 PORT = 7860
@@ -25,7 +26,11 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s: this machine only)")
     parser.add_argument("--port", type=int, help=f"the port to listen on ({PORT}, or the next one that is free)")
     parser.add_argument("--db", type=Path, metavar="PATH", help=f"the database of documents ({default_path()})")
-    parser.add_argument("--space", default="builtin", help="the concept space (%(default)s)")
+    parser.add_argument("--space", choices=SPACES, default="builtin", help="the concept space (%(default)s)")
+    parser.add_argument("--sonar-dir", type=Path, metavar="DIR", help="where SONAR's files are (the cache folder)")
+    parser.add_argument(
+        "--device", metavar="NAME", help="where SONAR computes: cpu, cuda, mps (a GPU, if there is one)"
+    )
     parser.add_argument("--lcm", default="", metavar="NAME", help="the concept model, such as base or two-tower")
     parser.add_argument("--share", action="store_true", help="also make a public link, through Gradio's servers")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -52,13 +57,32 @@ def free_port(host: str, wanted: int | None) -> int:
     raise ConceptscapeError(f"{tried} of {host} is out of reach ({reason}); choose another with --port.")
 
 
+def load(chosen: argparse.Namespace) -> engine.Engine:
+    """The engine that was asked for. A space that takes gigabytes says so first, and how far it is."""
+    if chosen.space == "sonar":
+        from engine.spaces.sonar import best_device, best_dtype, memory_needed
+
+        device = best_device(chosen.device)
+        dtype = best_dtype(device)
+        name = str(dtype).removeprefix("torch.")
+        print(f"SONAR takes about {memory_needed(dtype):.1f} GB of memory ({name} on {device}).", flush=True)
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == total else ""
+            print(f"\rLoading {chosen.space}: {100 * done // total} %", end=end, file=sys.stderr, flush=True)
+
+    return engine.load(chosen.space, chosen.lcm, sonar_dir=chosen.sonar_dir, device=chosen.device, progress=progress)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
     try:
         port = free_port(chosen.host, chosen.port)
         store = Store(chosen.db or default_path())
-        concept_engine = engine.load(chosen.space, chosen.lcm)
-        concept_engine.landscape  # noqa: B018 - so that a missing file is told here
+        concept_engine = load(chosen)
+        if concept_engine.has_landscape:
+            concept_engine.landscape  # noqa: B018 - so that a missing file is told here
     except ConceptscapeError as error:
         print(error, file=sys.stderr)
         return 2

@@ -19,10 +19,10 @@ from engine import Document, Engine, Progress, concepts, formats
 from engine.errors import Cancelled, ConceptscapeError, EditError, TextError
 from engine.projection import DocumentMap
 from engine.store import Store, Summary
-from engine.text import from_bytes
+from engine.text import from_bytes, guess
 
 from . import view
-from .session import ENCODED_AGAIN, Session
+from .session import ENCODED_AGAIN, Session, usual_language
 from .work import follow
 
 LOST = "The page has lost its connection to the program; reload it."
@@ -112,6 +112,11 @@ def translate(session: Session, data: Data, progress: Progress) -> None:
     session.reading = None
 
 
+def written_in(session: Session, data: Data, progress: Progress) -> None:
+    session.editor.written_in(data["lang"], progress)
+    session.reading = None
+
+
 def rename(session: Session, data: Data, progress: Progress) -> None:
     session.editor.rename(data["title"])
 
@@ -154,8 +159,9 @@ def open_sample(session: Session, data: Data, progress: Progress) -> None:
 
 
 def new(session: Session, data: Data, progress: Progress) -> None:
-    session.engine.language(data["lang"])
-    bring(session, Document("Untitled", data["lang"], session.engine.space.identity))
+    lang = data["lang"] or session.document.lang
+    session.engine.language(lang)
+    bring(session, Document("Untitled", lang, session.engine.space.identity))
 
 
 def import_text(session: Session, data: Data, progress: Progress) -> None:
@@ -172,7 +178,13 @@ def import_text(session: Session, data: Data, progress: Progress) -> None:
             session.notice = ENCODED_AGAIN
     else:
         title = Path(name).stem if name else first_words(body)
-        bring(session, session.engine.import_text(body, data["lang"], title, progress))
+        lang = data["lang"] or guess(body, session.engine.space.languages) or session.document.lang
+        bring(session, session.engine.import_text(body, lang, title, progress))
+        if not data["lang"]:
+            session.notice = (
+                f"Read as {session.engine.language(lang).english}. If that is not the language of this text, choose "
+                "“Written in …” in the menu “Read in”."
+            )
 
 
 def first_words(body: str, length: int = 60) -> str:
@@ -212,6 +224,7 @@ ACTS = {
     "continue": Act(continue_, "Continuing"),
     "infill": Act(infill, "Filling in"),
     "translate": Act(translate, "Translating"),
+    "written": Act(written_in, "Reading the text again"),
     "rename": Act(rename, "Renaming"),
     "undo": Act(undo, "Undoing"),
     "redo": Act(redo, "Redoing"),
@@ -380,14 +393,15 @@ class Handlers:
         """What can be opened."""
         known: list[Summary] = []
         try:
-            known = self.known()
+            known = self.store.documents()
         except Exception as error:
             tell(error)
-        lang = session.document.lang if session else next(iter(self.engine.space.languages))
+        lang = session.document.lang if session else usual_language(self.engine)
         return view.library(self.engine, known, samples(), lang)
 
     def known(self) -> list[Summary]:
-        """The documents of this space; those from other weights of it are encoded again when they are opened."""
+        """The documents of this space; those from other weights of it are encoded again when they are opened, those
+        of other spaces when they are asked for."""
         return [one for one in self.store.documents() if one.space.split()[0] == self.engine.space.name]
 
     def stop(self, session: Session | None) -> None:
@@ -402,7 +416,7 @@ class Handlers:
         if frame == "stop":
             session.stop_fit.set()
             return
-        if frame == "landscape" or (session.own_map and session.chart != "document"):
+        if frame == session.usual_chart or (session.own_map and session.chart != "document"):
             session.chart = frame
             yield view.concept_map(session)
             return

@@ -24,7 +24,7 @@ def build(engine: Engine, store: Store) -> gr.Blocks:
     gr.set_static_paths([PLOTLY])
 
     def landscape(_: None) -> view.Json:  # Gradio passes one argument and marks the function: a method has no room
-        return view.landscape(engine.landscape)
+        return view.landscape(engine.landscape) if engine.has_landscape else {}
 
     script = f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>'
     with gr.Blocks(title="Conceptscape", fill_width=True, analytics_enabled=False) as page:

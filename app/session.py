@@ -15,9 +15,13 @@ from engine.projection import DocumentMap, Landscape
 from engine.store import Store
 
 ENCODED_AGAIN = (
-    "This document was made with another version of the concept space, so its sentences were encoded again; "
+    "This document was made with another concept space or version of it, so its sentences were encoded again; "
     "their places on the map may differ."
 )
+
+
+def usual_language(engine: Engine) -> str:
+    return "eng_Latn" if "eng_Latn" in engine.space.languages else next(iter(engine.space.languages))
 
 
 class Session:
@@ -32,7 +36,7 @@ class Session:
         self.notice = ""  # one sentence that the person should read once
         self.stop_fit = threading.Event()  # ends the fit of the document's own map
         self.fitting: tuple[int, int] | None = None
-        self.show(Document("Untitled", next(iter(engine.space.languages)), engine.space.identity), None)
+        self.show(Document("Untitled", usual_language(engine), engine.space.identity), None)
 
     def show(self, document: Document, revision: int | None) -> None:
         """Put another document on the page; `revision` is None where it was never stored."""
@@ -42,10 +46,15 @@ class Session:
         self.conflict: str | None = None
         self.reading: str | None = None  # the language it is read in; None: as written
         self.own_map: DocumentMap | None = None
-        self.chart = "landscape"
+        self.plane: DocumentMap | None = None  # stands in where the space has no landscape
+        self.chart = self.usual_chart
         self.stop_fit.set()
         # For each map, the vector and the point of each node that was placed there.
-        self._places: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {"landscape": {}, "document": {}}
+        self._places: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {
+            "landscape": {},
+            "plane": {},
+            "document": {},
+        }
 
     @property
     def document(self) -> Document:
@@ -55,6 +64,10 @@ class Session:
     def lang(self) -> str:
         """The language of what the page shows and of what a person types there."""
         return self.reading or self.document.lang
+
+    @property
+    def usual_chart(self) -> str:
+        return "landscape" if self.engine.has_landscape else "plane"
 
     # Keeping
 
@@ -114,7 +127,15 @@ class Session:
 
     @property
     def map(self) -> Landscape | DocumentMap:
-        return self.own_map if self.chart == "document" and self.own_map else self.engine.landscape
+        if self.chart == "document" and self.own_map:
+            return self.own_map
+        if self.engine.has_landscape:
+            return self.engine.landscape
+        vectors = self.document.vectors
+        if self.plane is None or len(self.plane.vectors) < min(3, len(vectors)):  # three make a plane, and it stays
+            self.plane = DocumentMap.flat(vectors)
+            self._places["plane"].clear()
+        return self.plane
 
     def keep_map(self, fitted: DocumentMap, nodes: tuple[ConceptNode, ...]) -> None:
         """Show the document on its own map, which was fitted to `nodes`."""
@@ -125,9 +146,12 @@ class Session:
     def places(self) -> np.ndarray:
         """Where the document's concepts lie on the map in use, float32 [N, 2]; those placed once stay there."""
         nodes = self.document.nodes
+        if not nodes:
+            return np.zeros((0, 2), np.float32)
+        drawn = self.map  # before what is known: a plane that is drawn anew forgets the places it had
         known = self._places[self.chart]
         new = [n for n in nodes if n.id not in known or not np.array_equal(known[n.id][0], n.vector)]
         if new:
-            points = self.map.project(np.stack([n.vector for n in new]))
+            points = drawn.project(np.stack([n.vector for n in new]))
             known.update({n.id: (n.vector, point) for n, point in zip(new, points, strict=True)})
         return np.array([known[n.id][1] for n in nodes], np.float32).reshape(-1, 2)

@@ -11,14 +11,13 @@ import numpy as np
 from engine import ConceptNode, Document, Engine
 from engine.lcm import KINDS
 from engine.projection import FEWEST, Landscape
+from engine.spaces.languages import LANGUAGES
 from engine.store import Summary
 
 from .session import Session
 
 Json = dict[str, Any]
 
-# What the web calls the languages of the built-in space; others go by their three letters.
-WEB_LANGUAGES = {"eng": "en", "deu": "de", "fra": "fr", "spa": "es", "ita": "it", "por": "pt"}
 FAINT_POINTS = 1500  # reference sentences drawn on the map
 
 
@@ -36,6 +35,8 @@ def bar(
         "redo": editor.redo_label,
         "reading": session.reading,
         "languages": languages(session.engine),
+        "written": session.document.lang,
+        "no_model": session.engine.lacks_model,
         "progress": progress,
         "conflict": session.conflict,
         "download": download,
@@ -88,11 +89,11 @@ def concept_list(session: Session, number: int, select: Sequence[str] | None = N
 def models(session: Session) -> Json:
     """The kinds of concept model that can write, by name and title, and the one that does."""
     kinds = session.engine.models
-    return {"models": [(kind, KINDS[kind].title) for kind in kinds], "model": session.model or (kinds[:1] and kinds[0])}
+    return {"models": [(kind, KINDS[kind].title) for kind in kinds], "model": session.model or next(iter(kinds), "")}
 
 
 def web_language(code: str) -> str:
-    return WEB_LANGUAGES.get(code[:3], code[:3])
+    return LANGUAGES[code].tag if code in LANGUAGES else code[:3]
 
 
 def provenance(node: ConceptNode, places: Mapping[str, int]) -> tuple[str, str]:
@@ -160,8 +161,7 @@ def landscape(land: Landscape) -> Json:
 
 def library(engine: Engine, documents: Sequence[Summary], samples: Sequence[Mapping[str, str]], lang: str) -> Json:
     def own(code: str) -> str:
-        language = engine.space.languages.get(code)
-        return language.english if language else code
+        return LANGUAGES[code].english if code in LANGUAGES else code
 
     return {
         "documents": [
@@ -169,6 +169,7 @@ def library(engine: Engine, documents: Sequence[Summary], samples: Sequence[Mapp
                 "id": one.id,
                 "title": one.title,
                 "about": f"{own(one.lang)}, {count(one.sentences, 'sentence')}, {ago(one.updated)}",
+                "other": "" if one.space.split()[0] == engine.space.name else one.space.split()[0],
             }
             for one in documents
         ],

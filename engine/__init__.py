@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import concepts, segmentation, text
 from .document import ConceptNode, Document, Provenance
-from .errors import LanguageError, TextError
+from .errors import TextError, WeightsError
 from .gradient import gradients
-from .spaces import ConceptSpace, Language, Progress, Search, load_space
+from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
 
 if TYPE_CHECKING:
     import pandas
@@ -60,32 +61,48 @@ class Engine:
     _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
     _models: dict[str, ConceptModel] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def models(self) -> list[str]:
-        """The kinds of concept model that can be chosen, the default first."""
+        """The kinds of concept model that there are for this space, the default first."""
         from .lcm import available
 
-        return available()
+        return available(self.space.name)
 
     def lcm(self, kind: str = "") -> ConceptModel:
         """A concept model, by default the engine's own; loaded once. Raises WeightsError where there is none."""
         from .lcm import DEFAULT, load_lcm
 
+        if self.lacks_model:
+            raise WeightsError(self.lacks_model)
         kind = kind or self.model or DEFAULT
         if kind not in self._models:
             self._models[kind] = load_lcm(kind, self.space)
         return self._models[kind]
 
+    @property
+    def has_landscape(self) -> bool:
+        """Whether a landscape of this space is shipped."""
+        return self.space.name == "builtin"
+
+    @property
+    def lacks_model(self) -> str:
+        """Why nothing can be continued or regenerated here, in one sentence; empty where it can."""
+        if self.models:
+            return ""
+        return f"There is no concept model of the {self.space.name} space, and those of other spaces mean nothing here."
+
     @cached_property
     def landscape(self) -> Landscape:
+        """The shipped map. Raises WeightsError where the space has none, or its file is damaged."""
         from .projection import Landscape
 
+        if not self.has_landscape:
+            raise WeightsError(f"There is no landscape of the {self.space.name} space; use a document's own map.")
         return Landscape.load()
 
     def language(self, code: str) -> Language:
         if code not in self.space.languages:
-            known = ", ".join(self.space.languages)
-            raise LanguageError(f"The {self.space.name} space does not know the language {code!r}; use one of {known}.")
+            raise unknown_language(self.space.name, code, self.space.languages)
         return self.space.languages[code]
 
     def fits(self, sentence: str) -> bool:
@@ -269,13 +286,20 @@ class Engine:
     def table(self, document: Document) -> pandas.DataFrame:
         """The trajectory as a table, one row a node: what it says, where it came from and where it lies.
 
-        `x` and `y` are places on the landscape; `step` is the cosine distance (0 to 2) from the node before.
+        `x` and `y` are places on the landscape (without one, in the plane of the document); `step` is the cosine
+        distance (0 to 2) from the node before.
         """
         import pandas
 
         vectors = document.vectors
         near = concepts.cosine(vectors, vectors) if len(vectors) else np.zeros((0, 0))
-        places = self.project(vectors) if len(vectors) else np.zeros((0, 2))
+        places = np.zeros((0, 2))
+        if len(vectors) and self.has_landscape:
+            places = self.project(vectors)
+        elif len(vectors):
+            from .projection import DocumentMap
+
+            places = DocumentMap.flat(vectors).coordinates
         return pandas.DataFrame(
             {
                 "id": [node.id for node in document.nodes],
@@ -290,6 +314,18 @@ class Engine:
         )
 
 
-def load(space: str = "builtin", model: str = "") -> Engine:
-    """Load an engine on a concept space, with a kind of concept model. Raises WeightsError for bad files."""
-    return Engine(load_space(space), model)
+def load(
+    space: str = "builtin",
+    model: str = "",
+    *,
+    sonar_dir: Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Engine:
+    """Load an engine on a concept space: builtin, sonar or sonar-space; see `spaces.load_space` for the options.
+
+    `model` is the kind of concept model that writes, such as "two-tower"; empty for the default.
+
+    Raises WeightsError where its files are missing or damaged.
+    """
+    return Engine(load_space(space, sonar_dir=sonar_dir, device=device, progress=progress), model)

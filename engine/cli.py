@@ -20,8 +20,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from . import Search, evaluation, load, segmentation, text
+from . import Engine, Search, evaluation, load, segmentation, text
 from .errors import ConceptscapeError, TextError, VectorError
+from .spaces import SPACES
 
 LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 TOGETHER = 256  # lines translated before they are printed
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def segment(args: argparse.Namespace) -> None:
     body = read_text(args.file)
-    for sentence in load().segment(body, args.lang):
+    for sentence in opened(args).segment(body, args.lang):
         emit(sentence)
 
 
@@ -61,7 +62,7 @@ def encode(args: argparse.Namespace) -> None:
     if args.out != "-" and not Path(args.out).absolute().parent.is_dir():
         raise ConceptscapeError(f"There is no folder {Path(args.out).parent} to write to; make it first.")
     lines = split_lines(read_text(args.file))
-    engine = load()
+    engine = opened(args)
     language = engine.language(args.lang)
     for number, line in enumerate(lines, 1):
         with at_line(number):
@@ -85,7 +86,7 @@ def encode(args: argparse.Namespace) -> None:
 
 def decode(args: argparse.Namespace) -> None:
     vectors = read_vectors(args.file)
-    engine = load()
+    engine = opened(args)
     if args.seed is not None:
         search = Search("sample", seed=args.seed, alternatives=args.alternatives)
     elif args.beam or args.alternatives > 1:
@@ -104,7 +105,7 @@ def decode(args: argparse.Namespace) -> None:
 
 def translate(args: argparse.Namespace) -> None:
     lines = split_lines(read_text(args.file))
-    engine = load()
+    engine = opened(args)
     language, _ = engine.language(args.source), engine.language(args.target)
     if not text.has_words("".join(lines)):
         raise TextError("There are no words in this text; write at least one sentence.")
@@ -129,13 +130,13 @@ def translate(args: argparse.Namespace) -> None:
 
 
 def gradient(args: argparse.Namespace) -> None:
-    for sentence in load().gradient(args.a, args.b, args.steps, args.lang):
+    for sentence in opened(args).gradient(args.a, args.b, args.steps, args.lang):
         emit(sentence)
 
 
 def continue_(args: argparse.Namespace) -> None:
     body, target = read_text(args.file), args.to or args.lang
-    engine = load()
+    engine = opened(args)
     engine.language(target)
     with progress("Reading") as report:
         document = engine.import_text(body, args.lang, progress=report)
@@ -149,7 +150,7 @@ def continue_(args: argparse.Namespace) -> None:
 
 def evaluate_space(args: argparse.Namespace) -> None:
     data, name = read(args.file)
-    space = load().space
+    space = opened(args).space
     pairs = evaluation.read_pairs(data, name, space.languages)
     if args.limit:
         pairs = evaluation.thin(pairs, args.limit)
@@ -162,7 +163,7 @@ def evaluate_space(args: argparse.Namespace) -> None:
 def evaluate_lcm(args: argparse.Namespace) -> None:
     from .evaluation import lcm
 
-    engine = load()
+    engine = opened(args)
     kinds = engine.models if args.lcm == "all" else [args.lcm]
     documents = lcm.read_documents(args.file, engine.space.languages, engine.fits)
     if args.limit:
@@ -171,6 +172,34 @@ def evaluate_lcm(args: argparse.Namespace) -> None:
     with progress("Evaluating") as report:
         result = lcm.evaluate_lcm(engine.space, models, documents, progress=report)
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else lcm.table(result))
+
+
+def sonar_fetch(args: argparse.Namespace) -> None:
+    from .spaces import sonar_files
+
+    folder = args.sonar_dir or sonar_files.default_folder()
+    for file in sonar_files.OFFICIAL:
+        with progress(f"Fetching {file.name}, MB") as report:
+            path = sonar_files.fetch(file, folder, lambda done, total: report(done // 10**6, total // 10**6))
+        emit(str(path))
+
+
+def sonar_check(args: argparse.Namespace) -> None:
+    from .spaces import sonar
+
+    for name, found in sonar.check(args.sonar_dir).items():
+        emit(name, found)
+    device = sonar.best_device()
+    dtype = sonar.best_dtype(device)
+    emit(
+        f"Loading takes {sonar.memory_needed(dtype):.1f} GB of memory ({str(dtype).removeprefix('torch.')}, {device})."
+    )
+
+
+def opened(args: argparse.Namespace) -> Engine:
+    """The engine on the concept space that was asked for."""
+    with progress(f"Loading {args.space}") as report:
+        return load(args.space, sonar_dir=args.sonar_dir, device=args.device, progress=report)
 
 
 def emit(*cells: str) -> None:
@@ -292,6 +321,16 @@ def parser() -> argparse.ArgumentParser:
     def language(made: argparse.ArgumentParser, what: str, option: str = "--lang", dest: str = "lang") -> None:
         made.add_argument(option, dest=dest, required=True, metavar="CODE", help=what)
 
+    def space(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--space", choices=SPACES, default="builtin", help="the concept space (builtin)")
+        sonar_dir(made)
+        made.add_argument(
+            "--device", metavar="NAME", help="where SONAR computes: cpu, cuda, mps (a GPU, if there is one)"
+        )
+
+    def sonar_dir(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--sonar-dir", type=Path, metavar="DIR", help="where SONAR's files are (the cache folder)")
+
     seed = whole(0, 2**63 - 1)
 
     made = command(
@@ -302,6 +341,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("file", metavar="FILE", help="a UTF-8 text file, or - for standard input")
     language(made, "the language of the text, such as eng_Latn")
+    space(made)
 
     made = command(
         encode,
@@ -312,6 +352,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", metavar="FILE", help="a UTF-8 text file without empty lines, or - for standard input")
     language(made, "the language of the sentences, such as deu_Latn")
     made.add_argument("--out", required=True, metavar="FILE.npy", help="where to write, or - for standard output")
+    space(made)
 
     made = command(
         decode,
@@ -330,6 +371,7 @@ def parser() -> argparse.ArgumentParser:
         "--beam", type=whole(1, 64), metavar="N", help="search with N beams (else greedy; 5 for alternatives)"
     )
     way.add_argument("--seed", type=seed, metavar="N", help="sample; the same seed gives the same sentences")
+    space(made)
 
     made = command(
         translate,
@@ -340,6 +382,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", metavar="FILE", help="a UTF-8 text file, or - for standard input")
     language(made, "the language of the text, such as deu_Latn", "--from", "source")
     language(made, "the language to write in, such as eng_Latn", "--to", "target")
+    space(made)
 
     made = command(
         gradient,
@@ -351,6 +394,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("b", metavar="TO", help="the last sentence")
     made.add_argument("--steps", type=whole(2, 1000), default=7, metavar="N", help="how many sentences (7)")
     language(made, "the language of both, such as eng_Latn")
+    space(made)
 
     made = command(
         continue_,
@@ -364,6 +408,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--to", metavar="CODE", help="the language to write in (that of the text)")
     made.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed gives the same sentences (0)")
     made.add_argument("--lcm", default="", metavar="NAME", help="the concept model, such as base or two-tower")
+    space(made)
 
     evaluate = commands.add_parser("evaluate", help="Measure how good a model is.", description="Measure a model.")
     measures = evaluate.add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser)
@@ -391,6 +436,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--gradients", type=whole(0, 10**6), default=100, metavar="N", help="how many walks (100)")
     made.add_argument("--seed", type=seed, default=0, metavar="N", help="which sentences the walks join (0)")
+    space(made)
 
     made = command(
         evaluate_lcm,
@@ -409,4 +455,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--lcm", default="", metavar="NAME", help="the concept model, or all (the default one)")
     made.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
     made.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="at most N documents")
+    space(made)
+
+    sonar = commands.add_parser(
+        "sonar", help="Fetch and check SONAR's files.", description="Meta's SONAR, 200 languages."
+    ).add_subparsers(title="what", required=True, metavar="WHAT", parser_class=Parser)
+    made = command(
+        sonar_fetch,
+        "fetch",
+        "Download SONAR's text encoder, text decoder and tokenizer from Meta (6.6 GB; the weights are CC BY-NC 4.0); "
+        "run again, it goes on where it was cut off.",
+        "python -m engine sonar fetch",
+        sonar,
+    )
+    sonar_dir(made)
+    made = command(
+        sonar_check,
+        "check",
+        "Check that SONAR's files are whole, and print their SHA-256.",
+        "python -m engine sonar check --sonar-dir DIR",
+        sonar,
+    )
+    sonar_dir(made)
     return top

@@ -322,6 +322,20 @@ class Editor:
         )
         return self._commit("Translate", replace(self.document, nodes=nodes, lang=lang))
 
+    def written_in(self, lang: str, progress: Progress | None = None) -> Document:
+        """Say that the document is written in another language than was thought: its words stay, and what they mean
+        is read anew."""
+        before = self.document.lang
+        affected = [node for node in self.document.nodes if node.lang == before]
+        if affected:
+            text.check(" ".join(node.text for node in affected), self.engine.language(lang))
+        vectors = iter(self.engine.encode([node.text for node in affected], lang, progress))
+        nodes = tuple(
+            replace(node, lang=lang, vector=next(vectors)) if node.lang == before else node
+            for node in self.document.nodes
+        )
+        return self._commit("Change language", replace(self.document, nodes=nodes, lang=lang))
+
     # Previews: they change nothing
 
     def preview_interpolation(self, a: str, b: str, t: float, lang: str) -> Proposal:

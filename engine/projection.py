@@ -187,6 +187,22 @@ class DocumentMap:
         report(2, 2)
         return cls(coordinates, vectors)
 
+    @classmethod
+    def flat(cls, vectors: np.ndarray) -> DocumentMap:
+        """The concepts [N, D] of a document, N >= 1, in the plane in which they spread most (principal components).
+
+        Takes a millisecond and any number of concepts: it stands in where a space has no landscape. Raises VectorError.
+        """
+        vectors = checked(vectors)
+        if not len(vectors):
+            raise VectorError("There is nothing on this map yet; write a sentence first.")
+        centered = vectors - vectors.mean(0)
+        rows = np.concatenate([centered, np.zeros((2, vectors.shape[1]), np.float32)])  # one or two make no plane
+        directions = np.linalg.svd(rows, full_matrices=False)[2][:2]
+        directions *= np.sign(directions[np.arange(2), np.abs(directions).argmax(1)])[:, None]  # else either way round
+        coordinates = centered @ directions.T
+        return cls((coordinates / max(np.abs(coordinates).max(), 1e-6)).astype(np.float32), vectors)
+
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Place concepts [M, D] among those of the document, float32 [M, 2]. Raises VectorError."""
         vectors = checked(vectors, self.vectors.shape[1])

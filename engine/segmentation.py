@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sentencex
 
+from .spaces.languages import LANGUAGES
 from .text import has_words
 
 BLANK_LINES = re.compile(r"((?:\r\n|\r|\n)[^\S\r\n]*(?:(?:\r\n|\r|\n)[^\S\r\n]*)+)")
@@ -110,12 +111,5 @@ def segment(text: str, language: str, fits: Callable[[str], bool] = lambda _: Tr
     return Segmented(before, tuple(pieces))
 
 
-# The segmenter names languages by their two-letter codes.
-TWO_LETTERS = {
-    "eng": "en",
-    "deu": "de",
-    "fra": "fr",
-    "spa": "es",
-    "ita": "it",
-    "por": "pt",
-}
+# The segmenter names languages by their two-letter codes, where they have one.
+TWO_LETTERS = {code[:3]: language.tag.split("-")[0] for code, language in LANGUAGES.items()}

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
 
 from .errors import LanguageError, TextError
 from .spaces import Language
 
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+GUESSED = 5_000  # characters from which a text's language is guessed
 LARGEST = 1_000_000  # characters; about 15,000 sentences, some minutes of encoding on a laptop
 
-# The scripts named in FLORES-200 codes, as Unicode names their letters.
+# Scripts named in FLORES-200 codes, as Unicode names their letters. Not Beng: the texts of sat_Beng are in Ol Chiki.
 SCRIPTS = {
     "Latn": "LATIN",
     "Cyrl": "CYRILLIC",
@@ -17,6 +24,23 @@ SCRIPTS = {
     "Arab": "ARABIC",
     "Hebr": "HEBREW",
     "Deva": "DEVANAGARI",
+    "Armn": "ARMENIAN",
+    "Ethi": "ETHIOPIC",
+    "Geor": "GEORGIAN",
+    "Gujr": "GUJARATI",
+    "Guru": "GURMUKHI",
+    "Hang": "HANGUL",
+    "Khmr": "KHMER",
+    "Knda": "KANNADA",
+    "Laoo": "LAO",
+    "Mlym": "MALAYALAM",
+    "Mymr": "MYANMAR",
+    "Orya": "ORIYA",
+    "Sinh": "SINHALA",
+    "Taml": "TAMIL",
+    "Telu": "TELUGU",
+    "Thai": "THAI",
+    "Tibt": "TIBETAN",
 }
 
 
@@ -28,6 +52,31 @@ def from_bytes(data: bytes, name: str = "The file") -> str:
         raise TextError(
             f"{name} is not UTF-8 text (byte {error.start:,}); save it as UTF-8 and open it again."
         ) from None
+
+
+def guess(text: str, languages: Mapping[str, Language]) -> str | None:
+    """The code of the language that a text is most likely written in, as far as its beginning tells.
+
+    None where py3langid is unsure (less than half likely) or it is none of `languages`. Takes about a second the first
+    time in a process.
+    """
+    name, probability = identifier().classify(text[:GUESSED])
+    if probability < 0.5:
+        return None
+    name = {"no": "nb", "gug": "gn", "kik": "ki", "uzs": "uz"}.get(name, name)
+    if name == "zh":  # which of the two: each old character set holds one of them
+        simplified, traditional = (
+            sum(bool(c.encode(code, "ignore")) for c in text[:GUESSED]) for code in ("gb2312", "big5")
+        )
+        name = "zh-Hans" if simplified >= traditional else "zh-Hant"
+    return next((code for code, language in languages.items() if language.tag == name), None)
+
+
+@cache
+def identifier() -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def has_words(text: str) -> bool:

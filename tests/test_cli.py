@@ -21,7 +21,7 @@ GERMAN = "Der Hund schläft unter dem Tisch.\nWir gehen morgen auf den Markt.\n"
 @pytest.fixture(autouse=True)
 def _one_engine(e: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in this process share the loaded engine."""
-    monkeypatch.setattr(cli, "load", lambda: e)
+    monkeypatch.setattr(cli, "load", lambda *_, **__: e)
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_help_shows_an_example(run, command: list[str]) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, BrokenPipeError])
 def test_stopping_is_quiet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], stop: type) -> None:
-    def raise_stop() -> None:
+    def raise_stop(*_: object, **__: object) -> None:
         raise stop
 
     monkeypatch.setattr(cli, "load", raise_stop)

@@ -360,7 +360,7 @@ def test_a_stopped_import_leaves_the_page_as_it_was(tab: Tab, monkeypatch: pytes
 
 
 def test_languages_of_the_web() -> None:
-    assert [view.web_language(code) for code in ("eng_Latn", "por_Latn", "swh_Latn")] == ["en", "pt", "swh"]
+    assert [view.web_language(code) for code in ("eng_Latn", "por_Latn", "swh_Latn")] == ["en", "pt", "sw"]
 
 
 def test_a_session_without_a_page_is_told_so(e: Engine, store: Store) -> None:

@@ -488,7 +488,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing"):
         load_lcm("base", folder=tmp_path)
     save(path, made("base"), "builtin", "0123456789abcdef")
-    assert available(tmp_path) == ["base"]
+    assert available("builtin", tmp_path) == ["base"] and available("sonar", tmp_path) == []
     whole = path.read_bytes()
     for cut in (len(whole) - 100, len(whole) // 2, 20, 0):
         path.write_bytes(whole[:cut])

@@ -44,14 +44,21 @@ STORY = (
 class Program:
     """`python app.py` on a free port, with a database of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = "app.py", *options: str, **environment: str) -> None:
         self.db = folder / "documents.db"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "app.py", "--port", str(port), "--db", str(self.db), "--no-browser"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        said = []
+        command = [sys.executable, script, "--port", str(port), "--db", str(self.db), "--no-browser", *options]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.said = said = []
         assert self.process.stdout
         for line in self.process.stdout:
             said.append(line)

@@ -5,7 +5,7 @@ const menu = find(".menu");
 const act = (what, data) => desk.act(trigger, what, data);
 
 const draw = () => {
-  const { title = "", document: id, saved, undo, redo, reading, languages = [], progress, conflict: clash, download, number } = props.value ?? {};
+  const { title = "", document: id, saved, undo, redo, reading, languages = [], progress, conflict: clash, download, number, no_model = "" } = props.value ?? {};
   desk.answer(number);
   if (desk.working !== !!progress) {
     desk.working = !!progress;
@@ -34,9 +34,14 @@ const draw = () => {
     one.disabled = !label || desk.working;
     one.title = label ? `${what}: ${label}` : `Nothing to ${what.toLowerCase()}`;
   }
-  read.replaceChildren(make("option", { value: "" }, "as written"), ...languages.map(([code, own]) => make("option", { value: code, lang: "" }, own)));
+  languageMenu(read, languages, [["", "as written"]], [["?", "Written in …"]]);
   read.value = reading ?? "";
   read.disabled = desk.working;
+  showLanguage(read);
+  if (desk.noModel !== no_model) {
+    desk.noModel = no_model;
+    desk.emit("working", desk.working);
+  }
 
   const items = [["text", "Text"], ["markdown", "Markdown"], ["json", "JSON with vectors"]];
   const language = languages.find(([code]) => code === reading)?.[2];
@@ -87,7 +92,25 @@ find(".stop").addEventListener("click", () => trigger("stop", {}));
 find(".undo").addEventListener("click", () => act("undo"));
 find(".redo").addEventListener("click", () => act("redo"));
 desk.on("history", (what) => !find(`.${what}`).disabled && act(what));
-read.addEventListener("change", () => act("read", { lang: read.value || null }));
+read.addEventListener("change", () => (read.value === "?" ? correct() : act("read", { lang: read.value || null })));
+
+// The language that a text was read as may be wrong.
+const written = find(".written");
+const correct = () => {
+  const { reading, languages, written: lang } = props.value;
+  read.value = reading ?? "";
+  showLanguage(read);
+  languageMenu(find(".written select"), languages);
+  find(".written select").value = lang;
+  showLanguage(find(".written select"));
+  written.showModal();
+};
+find(".written .primary").addEventListener("click", () => {
+  const lang = find(".written select").value;
+  written.close();
+  if (lang !== props.value.written) act("written", { lang });
+});
+find(".written .cancel").addEventListener("click", () => written.close());
 find(".open").addEventListener("click", () => desk.emit("library"));
 find(".copy").addEventListener("click", () => act("copy"));
 find(".other").addEventListener("click", () => act("reopen"));

@@ -254,7 +254,11 @@ composer.addEventListener("keydown", (event) => {
 find(".composer").addEventListener("submit", (event) => event.preventDefault());
 find(".continue").addEventListener("click", () => desk.act(trigger, "continue", { n: Number(find("#how-many").value) }));
 find(".keep").addEventListener("click", () => desk.act(trigger, "translate"));
-desk.on("working", (working) => (find(".continue").disabled = working));
+desk.on("working", (working) => {
+  const button = find(".continue");
+  button.disabled = working || !!desk.noModel;
+  button.title = desk.noModel ?? "";
+});
 desk.on("focus-list", () => list.focus({ preventScroll: true }));
 
 watch("value", draw);

@@ -30,7 +30,7 @@ const bend = ([x0, y0], [x1, y1], steps) => {
 };
 
 const background = () => {
-  if (view().frame !== "landscape" || !land) return [];
+  if (view().frame !== "landscape" || !land?.x) return [];
   const contour = {
     type: "contour", x: land.density.x, y: land.density.y, z: land.density.z, zmin: 0, zmax: 1,
     showscale: false, hoverinfo: "skip", autocontour: false,
@@ -50,7 +50,7 @@ const sow = () => {
   const canvas = find(".ground");
   const scale = window.devicePixelRatio;
   [canvas.width, canvas.height] = [plot.clientWidth * scale, plot.clientHeight * scale];
-  if (view().frame !== "landscape" || !land) return;
+  if (view().frame !== "landscape" || !land?.x) return;
   const brush = canvas.getContext("2d");
   brush.scale(scale, scale);
   brush.fillStyle = color("--reference");
@@ -152,6 +152,7 @@ const draw = () => {
 const controls = () => {
   const { fitting, enough } = view();
   for (const button of element.querySelectorAll(".frames button")) {
+    if (land && button.dataset.frame !== "document") button.hidden = (button.dataset.frame === "landscape") !== !!land.x;
     const own = button.dataset.frame === "document";
     button.setAttribute("aria-checked", String(button.dataset.frame === view().frame));
     button.disabled = own && !enough;

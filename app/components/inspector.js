@@ -32,6 +32,12 @@ watch("value", () => {
 // Pieces
 
 const button = (text, onclick, look = "") => make("button", { type: "button", class: `does ${look}`.trim(), onclick, disabled: desk.working }, text);
+const regenerate = (ids) => {
+  const made = button(ids.length > 1 ? "Regenerate all" : "Regenerate", () => act("regenerate", { ids, seed: seed() }), "model");
+  made.disabled ||= !!desk.noModel; // the space may have no concept model
+  made.title = desk.noModel ?? "";
+  return made;
+};
 const title = (text, more) => make("header", {}, make("h2", {}, text), more ? make("p", { class: "more" }, more) : null);
 const row = (...children) => make("div", { class: "row" }, ...children.filter(Boolean));
 const words = (text, look = "") => make("p", { class: `words ${look}`.trim() }, text);
@@ -64,7 +70,7 @@ const proposal = (point) => {
 const lot = (ids) => row(
   button("Duplicate", () => act("duplicate", { ids })),
   ids.length > 1 ? button("Merge", () => act("merge", { ids })) : null,
-  button(ids.length > 1 ? "Regenerate all" : "Regenerate", () => act("regenerate", { ids, seed: seed() })),
+  regenerate(ids),
   button("Delete", () => act("delete", { ids, then: null })),
 );
 
@@ -256,7 +262,7 @@ desk.on("edit", () => {
   draft.setSelectionRange(draft.value.length, draft.value.length);
 });
 desk.on("working", (working) => {
-  for (const one of panel.querySelectorAll("button.does")) one.disabled = working;
+  for (const one of panel.querySelectorAll("button.does")) one.disabled = working || (one.matches(".model") && !!desk.noModel);
   find(".draft")?.dispatchEvent(new Event("input"));
 });
 draw();

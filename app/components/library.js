@@ -12,16 +12,25 @@ const item = ([head, more, onclick]) =>
   make("li", {}, make("button", { type: "button", onclick }, make("strong", {}, head), make("span", {}, more)));
 
 const draw = () => {
-  const { documents = [], samples = [], languages = [], lang: usual } = props.value ?? {};
+  const { documents = [], samples = [], languages = [] } = props.value ?? {};
   find(".documents").replaceChildren(
     ...(documents.length
-      ? documents.map((one) => item([one.title, one.about, () => act("open", { id: one.id })]))
+      ? documents.map((one) => item([one.title, one.about, (event) => open(one, event.currentTarget)]))
       : [make("li", { class: "none" }, "Nothing yet. Texts that you open are kept here.")]));
   find(".samples").replaceChildren(...samples.map((one) => item([one.title, one.about, () => act("sample", { file: one.file })])));
   if (!lang.options.length && languages.length) {
-    lang.replaceChildren(...languages.map(([code, name]) => make("option", { value: code }, name)));
-    lang.value = usual;
+    languageMenu(lang, languages, [["", "the language it is in"]]);
+    lang.value = "";
+    showLanguage(lang);
   }
+};
+
+// What was made in another space has to be encoded again in this one: said first, done when pressed again.
+const open = (one, button) => {
+  if (one.other && !button.classList.contains("sure")) {
+    button.classList.add("sure");
+    button.querySelector("span").textContent = `Made in the ${one.other} space. Press again to encode its sentences in this one and open it.`;
+  } else act("open", { id: one.id });
 };
 
 const send = async (file) => {

@@ -15,7 +15,7 @@ from .diffusion import Sampling
 from .generator import Stop, generate, generate_all, infill
 from .meta import load_meta
 from .model import ConceptModel, Reading
-from .weights import KINDS, facts, known, load
+from .weights import KINDS, facts, known, load, made_for
 
 __all__ = [
     "KINDS",
@@ -36,9 +36,9 @@ ASSETS = Path(__file__).parents[2] / "assets"
 DEFAULT = "base"
 
 
-def available(folder: Path = ASSETS) -> list[str]:
-    """The kinds whose weights are there, the default first."""
-    kinds = [kind for kind in KINDS if (folder / f"lcm-{kind}.safetensors").exists()]
+def available(space: str = "builtin", folder: Path = ASSETS) -> list[str]:
+    """The kinds of which there are weights for a space, the default first."""
+    kinds = [kind for kind in KINDS if made_for(folder / f"lcm-{kind}.safetensors") == space]
     return sorted(kinds, key=lambda kind: kind != DEFAULT)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from ..errors import WeightsError
 from ..weights import load_weights, save_weights
@@ -96,6 +96,15 @@ def load(
     except RuntimeError as error:
         raise WeightsError(f"{path.name} does not hold the model that it names; get a complete copy of it.") from error
     return model.eval()
+
+
+def made_for(path: Path) -> str:
+    """The space that a model's file names; empty where there is no such file, or a damaged one."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("space", "")
+    except (OSError, SafetensorError):
+        return ""
 
 
 def facts(path: Path) -> dict[str, Any]:

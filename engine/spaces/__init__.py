@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from ..errors import ConceptscapeError
+from ..errors import ConceptscapeError, LanguageError
 
 # Called with (done, total) as work goes on. Raising `Cancelled` in it stops the work.
 Progress = Callable[[int, int], None]
@@ -19,6 +21,7 @@ class Language:
     code: str  # FLORES-200
     english: str
     own: str  # its name in itself
+    tag: str = ""  # BCP 47: what browsers and other programs call it
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Search:
     temperature: float = 0.8
     top_p: float = 0.9
     seed: int = 0
-    max_tokens: int = 64
+    max_tokens: int | None = None  # None: what the space's own sentences take at most
     alternatives: int = 1
 
 
@@ -80,10 +83,44 @@ class ConceptSpace(Protocol):
         ...
 
 
-def load_space(name: str = "builtin") -> ConceptSpace:
-    """Load a concept space by name. Raises ConceptscapeError for a name nobody knows, WeightsError for bad files."""
+def unknown_language(space: str, code: str, languages: Mapping[str, Language]) -> LanguageError:
+    """The error for a code that a space does not have, with the codes that it has or one that may be meant."""
+    if len(languages) <= 10:
+        return LanguageError(
+            f"The {space} space does not know the language {code!r}; use one of {', '.join(languages)}."
+        )
+    near = difflib.get_close_matches(code, languages, 1, 0.5) or [next(iter(languages))]
+    return LanguageError(
+        f"The {space} space does not know the language {code!r}; use one of its {len(languages)} FLORES-200 codes, "
+        f"such as {near[0]}."
+    )
+
+
+SPACES = ("builtin", "sonar", "sonar-space")
+
+
+def load_space(
+    name: str = "builtin",
+    *,
+    sonar_dir: Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> ConceptSpace:
+    """Load a concept space by name.
+
+    `sonar_dir` (where SONAR's files are, if not where `sonar fetch` puts them) and `device` (None: a GPU, if there is
+    one) are for the sonar spaces. Raises ConceptscapeError for a name nobody knows, WeightsError for bad files.
+    """
     if name == "builtin":
         from .builtin import BuiltinSpace
 
         return BuiltinSpace.load()
-    raise ConceptscapeError(f"There is no concept space called {name!r}; use builtin.")
+    if name == "sonar":
+        from .sonar import SonarSpace
+
+        return SonarSpace.load(sonar_dir, device, progress)
+    if name == "sonar-space":
+        from .sonar_space import SonarPackageSpace
+
+        return SonarPackageSpace.load(device)
+    raise ConceptscapeError(f"There is no concept space called {name!r}; use one of {', '.join(SPACES)}.")

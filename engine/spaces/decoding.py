@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,16 +18,38 @@ REPEAT = 4  # no run of this many tokens comes twice in a sentence: it is how a 
 Hypotheses = list[list[int]]  # the different token sequences of one concept, best first
 
 
+@dataclass
+class Started:
+    """A batch whose prompt is read and whose first tokens are to be chosen."""
+
+    logits: Tensor  # float32 [N, V]
+    conditions: list[Tensor]
+    cache: Cache
+    score: Tensor  # float32 [N]: log-probability of the prompt
+
+
 class Decoding:
-    """Decodes batches with one decoder. `end` is the token that closes a sentence."""
+    """Decodes batches with one decoder.
 
-    def __init__(self, decoder: TextDecoder, end: int, banned: tuple[int, ...]) -> None:
-        self.decoder, self.end = decoder, end
-        self.banned = torch.tensor(banned)
+    `end` is the token that closes a sentence, `banned` those that never come; `loops` says that the decoder is weak
+    enough to loop, so that greedy and sampled sentences are kept from repeating themselves.
+    """
 
-    def __call__(self, concepts: Tensor, language: int, search: Search, first: int = 0) -> list[Hypotheses]:
-        """Decode concepts [N, concept]. `first` is the position of row 0 in the whole job: it seeds the sampling."""
-        length = min(search.max_tokens, self.decoder.dims.positions - 1)
+    def __init__(self, decoder: TextDecoder, end: int, banned: tuple[int, ...], loops: bool = False) -> None:
+        self.decoder, self.end, self.loops = decoder, end, loops
+        self.banned = list(banned)
+        # The prompt is the language's learned vector, or NLLB's: the end token, then the language's.
+        self.prompt = 1 if decoder.dims.languages else 2
+
+    def __call__(
+        self, concepts: Tensor, language: int, search: Search, length: int, first: int = 0
+    ) -> list[Hypotheses]:
+        """Decode concepts [N, concept] into at most `length` tokens, the end counted.
+
+        `language` is the index of a learned vector or, for a decoder without those, a token. `first` is the position
+        of row 0 in the whole job: it seeds the sampling.
+        """
+        length = min(length, self.decoder.dims.positions - self.prompt)
         if search.kind == "beam":
             return self.beam(
                 concepts,
@@ -54,44 +77,48 @@ class Decoding:
             result.append(distinct[: search.alternatives])
         return result
 
-    def start(self, concepts: Tensor, language: int, length: int) -> tuple[Tensor, list[Tensor], Cache]:
-        """Logits [N, V] for the first token, what each layer adds, and the cache."""
+    def start(self, concepts: Tensor, language: int, slots: int) -> Started:
+        """Read the prompt; `slots` is how many tokens the cache must hold after it."""
+        n, device = len(concepts), concepts.device
         conditions = self.decoder.condition(concepts)
-        cache = Cache(self.decoder.dims, len(concepts), length + 1, concepts)
-        languages = torch.full((len(concepts),), language)
-        nothing = torch.zeros(len(concepts), 0, dtype=torch.long)
-        return self.next(nothing, conditions, cache, languages), conditions, cache
+        cache = Cache(self.decoder.dims, n, self.prompt + slots, concepts)
+        if self.decoder.dims.languages:
+            nothing = torch.zeros(n, 0, dtype=torch.long, device=device)
+            languages = torch.full((n,), language, device=device)
+            states = self.decoder.states(nothing, conditions, languages, cache)
+            return Started(self.logits(states[:, -1]), conditions, cache, torch.zeros(n, device=device))
+        tokens = torch.tensor([[self.end, language]], device=device).expand(n, 2)
+        states = self.decoder.states(tokens, conditions, cache=cache)
+        before = self.logits(states[:, 0])  # how likely the language was: part of every score, as in fairseq2
+        score = before[:, language] - before.logsumexp(-1)
+        return Started(self.logits(states[:, 1]), conditions, cache, score)
 
-    def next(
-        self,
-        tokens: Tensor,
-        conditions: list[Tensor],
-        cache: Cache,
-        languages: Tensor | None = None,
-    ) -> Tensor:
-        logits = self.decoder.logits(self.decoder.states(tokens, conditions, languages, cache)[:, -1])
-        logits[:, self.banned] = -math.inf
-        return logits
+    def logits(self, states: Tensor) -> Tensor:
+        return self.decoder.logits(states).float()
 
     def walk(
         self, concepts: Tensor, language: int, search: Search, length: int, first: int
     ) -> list[tuple[list[int], float]]:
         """One path per row, greedy or sampled, with its mean log-probability."""
-        n = len(concepts)
-        tokens = torch.zeros(n, length, dtype=torch.long)
-        lengths = torch.full((n,), length)
-        score = torch.zeros(n)
+        n, device = len(concepts), concepts.device
+        tokens = torch.zeros(n, length, dtype=torch.long, device=device)
+        lengths = torch.full((n,), length, device=device)
+        score = torch.zeros(n, device=device)
         # Each row has random numbers of its own, so that a batch's size does not change what is drawn.
         draws = [seeded(search.seed, first + i).random(length) for i in range(n)]
-        random = torch.from_numpy(np.stack(draws)).float()
-        alive = torch.arange(n)
-        logits, conditions, cache = self.start(concepts, language, length)
+        random = torch.from_numpy(np.stack(draws)).float().to(device)
+        alive = torch.arange(n, device=device)
+        started = self.start(concepts, language, length)
+        logits, conditions, cache = started.logits, started.conditions, started.cache
         for step in range(length):
+            logits[:, self.banned] = -math.inf
+            if self.loops:
+                forbid_repeats(logits, tokens[alive, :step])
             if search.kind == "sample":
                 chosen, logp = sample(logits, random[alive, step], search.temperature, search.top_p)
             else:
                 chosen = logits.argmax(-1)
-                logp = torch.zeros(len(chosen))  # nothing to rank: there is one greedy path
+                logp = torch.zeros(len(chosen), device=device)  # nothing to rank: there is one greedy path
             score[alive] += logp
             tokens[alive, step] = chosen
             done = chosen == self.end
@@ -103,8 +130,7 @@ class Decoding:
                 alive, chosen = alive[rows], chosen[rows]
                 cache.select(rows)
                 conditions = [c[rows] for c in conditions]
-            logits = self.next(chosen[:, None], conditions, cache)
-            forbid_repeats(logits, tokens[alive, : step + 1])
+            logits = self.logits(self.decoder.states(chosen[:, None], conditions, cache=cache)[:, -1])
         return [
             (tokens[i, : lengths[i]].tolist(), float(score[i]) / (int(lengths[i]) + 1))
             for i in range(n)
@@ -118,60 +144,59 @@ class Decoding:
         length: int,
         alternatives: int,
     ) -> list[Hypotheses]:
-        """Beam search; hypotheses are ranked by mean log-probability a token."""
-        n = len(concepts)
-        logits, conditions, cache = self.start(concepts, language, length)
-        top = logits.log_softmax(-1).topk(2 * beams)
-        # Expand every row to its beams: the first step's best tokens start them.
-        rows = torch.arange(n).repeat_interleave(beams)
-        cache.select(rows)
-        conditions = [c[rows] for c in conditions]
-        finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
-        sequences = torch.zeros(n, beams, 0, dtype=torch.long)
-        scores, candidates, parents = (
-            top.values,
-            top.indices,
-            torch.zeros_like(top.indices),
-        )
-        for step in range(length):
-            ended = candidates == self.end
-            for i, j in ended.nonzero().tolist():
-                if j < beams or not finished[i]:
-                    tokens = sequences[i, parents[i, j]].tolist()
-                    finished[i].append((float(scores[i, j]) / (step + 1), tokens))
-            scores = scores.masked_fill(ended, -math.inf)
-            kept = scores.topk(beams)
-            scores, pick = kept.values, kept.indices
-            parent, chosen = parents.gather(1, pick), candidates.gather(1, pick)
-            sequences = torch.cat(
-                [
-                    sequences.gather(1, parent[..., None].expand(-1, -1, step)),
-                    chosen[..., None],
-                ],
-                dim=-1,
-            )
-            # A row is done once it has enough endings and no open beam can still beat the worst of them.
-            if all(self.closed(finished[i], float(scores[i, 0]) / (step + 2), beams) for i in range(n)):
-                break
-            if step == length - 1:
-                break
-            cache.select((torch.arange(n)[:, None] * beams + parent).flatten())
-            step_logits = self.next(chosen.reshape(-1, 1), conditions, cache).log_softmax(-1).view(n, beams, -1)
-            step_top = step_logits.topk(2 * beams)
-            total = (scores[..., None] + step_top.values).flatten(1)
-            best = total.topk(2 * beams)
-            scores = best.values
-            parents = best.indices // (2 * beams)
-            candidates = step_top.indices.flatten(1).gather(1, best.indices)
-        for i in range(n):  # a sentence that never ended counts as it stands
-            if not finished[i]:
-                finished[i].append((float(scores[i, 0]) / length, sequences[i, 0].tolist()))
-        return [[tokens for _, tokens in sorted(f, key=lambda p: -p[0])[:alternatives]] for f in finished]
+        """Beam search by fairseq's rule, as in fairseq2's `BeamSearchSeq2SeqGenerator`.
 
-    @staticmethod
-    def closed(finished: list[tuple[float, list[int]]], best_open: float, beams: int) -> bool:
-        ranked = sorted((score for score, _ in finished), reverse=True)
-        return len(ranked) >= beams and ranked[beams - 1] >= best_open
+        Of the 2 x beams best continuations, those that end and are among the best `beams` are finished, and the
+        best `beams` of the others go on; a concept is done with its `beams`-th finished sentence. The last
+        token is the end, whatever its probability. Sentences are ranked by their log-probability, the prompt's
+        included, divided by their length.
+        """
+        n, device = len(concepts), concepts.device
+        started = self.start(concepts, language, beams * length)
+        conditions, cache = started.conditions, started.cache
+        logits = started.logits[:, None]  # [rows, beams, V], with one beam in the first step
+        scores = started.score[:, None]
+        ancestors = torch.ones(n, 1, self.prompt, dtype=torch.bool, device=device)
+        own = torch.eye(beams, dtype=torch.bool, device=device)
+        sequences = torch.zeros(n, 1, 0, dtype=torch.long, device=device)
+        finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
+        rows = list(range(n))  # the concepts that are not done
+        for step in range(length):
+            # The best of a log-softmax over the vocabulary are the best of the logits: it need not be written out.
+            total = logits.logsumexp(-1)
+            if step == length - 1:
+                values = logits[..., self.end, None]
+                tokens = torch.full_like(values, self.end, dtype=torch.long)
+            else:
+                logits[..., self.banned] = -math.inf
+                values, tokens = logits.topk(2 * beams)
+            found = (scores + -total)[..., None] + values
+            best = found.flatten(1).topk(min(2 * beams, found[0].numel()))
+            parents = best.indices // found.shape[-1]
+            candidates = tokens.flatten(1).gather(1, best.indices)
+            ended = candidates == self.end
+            for i, j in ended[:, :beams].nonzero().tolist():
+                ends = finished[rows[i]]
+                if len(ends) < beams:
+                    score = float(best.values[i, j]) / (self.prompt + step)
+                    ends.append((score, sequences[i, parents[i, j]].tolist()))
+            open_rows = [i for i, row in enumerate(rows) if len(finished[row]) < beams]
+            if not open_rows or step == length - 1:
+                break
+            going = ended.to(torch.uint8).argsort(dim=-1, stable=True)[:, :beams]  # the best that do not end, in order
+            scores, parents, chosen = (x.gather(1, going) for x in (best.values, parents, candidates))
+            sequences = sequences.gather(1, parents[..., None].expand(-1, -1, step))
+            sequences = torch.cat([sequences, chosen[..., None]], -1)
+            ancestors = ancestors.gather(1, parents[..., None].expand(-1, -1, ancestors.shape[-1]))
+            if len(open_rows) < len(rows):  # what is done leaves the batch
+                rows = [rows[i] for i in open_rows]
+                keep = torch.tensor(open_rows, device=device)
+                scores, chosen, sequences, ancestors = (x[keep] for x in (scores, chosen, sequences, ancestors))
+                cache.select(keep)
+                conditions = [c[keep] for c in conditions]
+            ancestors = torch.cat([ancestors, own.expand(len(rows), -1, -1)], -1)
+            logits = self.logits(self.decoder.states(chosen, conditions, cache=cache, ancestors=ancestors))
+        return [[tokens for _, tokens in sorted(f, key=lambda p: -p[0])[:alternatives]] for f in finished]
 
 
 def forbid_repeats(logits: Tensor, tokens: Tensor) -> None:

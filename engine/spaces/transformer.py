@@ -9,7 +9,7 @@ linear map of the concept, added in every layer; that is how it is written here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,6 +32,7 @@ class Dimensions:
     activation: Literal["gelu", "relu"] = "gelu"
     embed_scale: float = 1.0
     learned_positions: bool = True  # otherwise sinusoidal, as in fairseq
+    first_position: int = 0  # fairseq counts from 2: its padding has index 1
     embed_norm: bool = False  # LayerNorm on the embeddings (post-norm encoders have it)
     attention_pooling: bool = False  # otherwise plain mean pooling, and the concept is as wide as the tower
     languages: int = 0  # learned language prompts of the decoder; 0 where languages are ordinary tokens
@@ -75,8 +76,9 @@ SONAR_ENCODER = Dimensions(
     activation="relu",
     embed_scale=32.0,
     learned_positions=False,
+    first_position=2,
 )
-SONAR_DECODER = SONAR_ENCODER
+SONAR_DECODER = replace(SONAR_ENCODER, positions=512)
 
 PAD = 0
 
@@ -84,14 +86,15 @@ PAD = 0
 class Cache:
     """Keys and values of the tokens decoded so far, so that each new token costs one step.
 
-    Buffers are [N, heads, positions, head width] per layer, allocated once.
+    Buffers are [N, heads, slots, head width] per layer, allocated once; memory is taken as slots are written.
     """
 
-    def __init__(self, dimensions: Dimensions, rows: int, length: int, like: Tensor) -> None:
-        shape = (rows, dimensions.heads, length, dimensions.width // dimensions.heads)
-        self.keys = [like.new_zeros(shape) for _ in range(dimensions.layers)]
-        self.values = [like.new_zeros(shape) for _ in range(dimensions.layers)]
-        self.length = 0
+    def __init__(self, dimensions: Dimensions, rows: int, slots: int, like: Tensor) -> None:
+        shape = (rows, dimensions.heads, slots, dimensions.width // dimensions.heads)
+        self.keys = [like.new_empty(shape) for _ in range(dimensions.layers)]
+        self.values = [like.new_empty(shape) for _ in range(dimensions.layers)]
+        self.length = 0  # slots in use
+        self.position = 0  # of the next token; beams stand side by side at one position
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append [N, heads, T, d] keys and values of one layer; return all of that layer so far."""
@@ -101,9 +104,11 @@ class Cache:
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def select(self, rows: Tensor) -> None:
-        """Keep the given rows, in the given order (finished sentences leave, beams move)."""
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+        """Keep the given rows, in the given order (finished sentences leave). Only slots in use are copied."""
+        for buffers in (self.keys, self.values):
+            for layer, old in enumerate(buffers):
+                buffers[layer] = old.new_empty(len(rows), *old.shape[1:])
+                buffers[layer][:, :, : self.length] = old[rows, :, : self.length]
 
 
 class Layer(nn.Module):
@@ -154,11 +159,13 @@ class Layer(nn.Module):
         return self.norm2(x + self.feed(x))
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """Fixed sine and cosine positions, [length, width] (Vaswani et al. 2017, section 3.5; fairseq's layout)."""
+def sinusoids(length: int, width: int, first: int = 0) -> Tensor:
+    """Fixed sine and cosine positions from `first` on, [length, width] (Vaswani et al. 2017, section 3.5; fairseq's
+    layout)."""
     half = width // 2
-    rates = torch.exp(torch.arange(half) * -(math.log(10_000) / (half - 1)))
-    angles = torch.arange(length)[:, None] * rates[None]
+    # On the processor even where the model is laid out without memory: a table has no weights to load later.
+    rates = torch.exp(torch.arange(half, device="cpu") * -(math.log(10_000) / (half - 1)))
+    angles = torch.arange(first, first + length, device="cpu")[:, None] * rates[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -174,7 +181,8 @@ class Tower(nn.Module):
         if dims.learned_positions:
             self.positions = nn.Parameter(torch.zeros(dims.positions, dims.width))
         else:
-            self.register_buffer("positions", sinusoids(dims.positions, dims.width), persistent=False)
+            table = sinusoids(dims.positions, dims.width, dims.first_position)
+            self.register_buffer("positions", table, persistent=False)
         # A ModuleList, named for what it holds.
         self.layers: list[Layer] = nn.ModuleList(Layer(dims, decoder) for _ in range(dims.layers))  # type: ignore[assignment]
         if dims.embed_norm or dims.pre_norm:  # a post-norm tower norms its input, a pre-norm one its output
@@ -202,14 +210,14 @@ class TextEncoder(Tower):
             x = layer(x, mask)
         if self.dims.pre_norm:
             x = self.norm(x)
-        weight = real[..., None].to(x.dtype)
-        mean = (x * weight).sum(1) / weight.sum(1)
+        weight = real[..., None].float()  # bf16 can't even count to 300
+        mean = (x.float() * weight).sum(1) / weight.sum(1)
         if not self.dims.attention_pooling:
             return mean
         scores = self.pool_score(x).float().masked_fill(~real[..., None], -1e9).softmax(1).to(x.dtype)  # [N, T, 4]
         values = self.pool_value(x).unflatten(-1, (4, -1))  # [N, T, 4, width / 4]
         pooled = (scores[..., None] * values).sum(1).flatten(1)
-        z = self.project(torch.cat([mean, pooled], dim=-1))
+        z = self.project(torch.cat([mean.to(x.dtype), pooled], dim=-1))
         return F.layer_norm(z.float(), (self.dims.concept,))  # every concept has norm sqrt(concept)
 
 
@@ -231,25 +239,31 @@ class TextDecoder(Tower):
         conditions: list[Tensor],
         language: Tensor | None = None,
         cache: Cache | None = None,
+        ancestors: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [N, T, width] after tokens [N, T].
 
         `language` [N] puts the language's learned vector in front (first call only); with a `cache`, `tokens`
-        are the ones that are new.
+        are the ones that are new. `ancestors` [N, T, slots] is given where the T tokens do not follow each other but
+        end T beams at the same position: it says which slots of the cache, the new ones included, each beam is made of.
+        So a beam that changes its parent changes what it looks at, and no keys or values are moved.
         """
         x = self.embed(tokens)
         if language is not None:
             x = torch.cat([self.languages(language)[:, None], x], dim=1)
-        start = cache.length if cache is not None else 0
-        length = x.shape[1]
+        start = cache.position if cache is not None else 0
+        length = x.shape[1] if ancestors is None else 1
         x = x * self.dims.embed_scale + self.positions[start : start + length]
         mask = None
-        if length > 1:
+        if ancestors is not None:
+            mask = torch.zeros(ancestors.shape, device=x.device).masked_fill(~ancestors, -1e9)[:, None]
+        elif length > 1:
             mask = torch.full((length, start + length), -1e9, device=x.device).triu(start + 1)
         for index, (layer, condition) in enumerate(zip(self.layers, conditions, strict=True)):
             x = layer(x, mask, condition, cache, index)
         if cache is not None:
-            cache.length += length
+            cache.length += x.shape[1]
+            cache.position += length
         return self.norm(x)
 
     def logits(self, states: Tensor) -> Tensor:
