@@ -22,7 +22,7 @@ Hypotheses = list[list[int]]  # the different token sequences of one concept, be
 class Started:
     """A batch whose prompt is read and whose first tokens are to be chosen."""
 
-    logits: Tensor  # float32 [N, V]
+    logits: Tensor  # [N, V]
     conditions: list[Tensor]
     cache: Cache
     score: Tensor  # float32 [N]: log-probability of the prompt
@@ -86,15 +86,14 @@ class Decoding:
             nothing = torch.zeros(n, 0, dtype=torch.long, device=device)
             languages = torch.full((n,), language, device=device)
             states = self.decoder.states(nothing, conditions, languages, cache)
-            return Started(self.logits(states[:, -1]), conditions, cache, torch.zeros(n, device=device))
+            return Started(self.decoder.logits(states[:, -1]), conditions, cache, torch.zeros(n, device=device))
         tokens = torch.tensor([[self.end, language]], device=device).expand(n, 2)
         states = self.decoder.states(tokens, conditions, cache=cache)
-        before = self.logits(states[:, 0])  # how likely the language was: part of every score, as in fairseq2
+        before = self.decoder.logits(
+            states[:, 0]
+        ).float()  # how likely the language was: part of every score, as in fairseq2
         score = before[:, language] - before.logsumexp(-1)
-        return Started(self.logits(states[:, 1]), conditions, cache, score)
-
-    def logits(self, states: Tensor) -> Tensor:
-        return self.decoder.logits(states).float()
+        return Started(self.decoder.logits(states[:, 1]), conditions, cache, score)
 
     def walk(
         self, concepts: Tensor, language: int, search: Search, length: int, first: int
@@ -111,6 +110,7 @@ class Decoding:
         started = self.start(concepts, language, length)
         logits, conditions, cache = started.logits, started.conditions, started.cache
         for step in range(length):
+            logits = logits.float()
             logits[:, self.banned] = -math.inf
             if self.loops:
                 forbid_repeats(logits, tokens[alive, :step])
@@ -130,7 +130,7 @@ class Decoding:
                 alive, chosen = alive[rows], chosen[rows]
                 cache.select(rows)
                 conditions = [c[rows] for c in conditions]
-            logits = self.logits(self.decoder.states(chosen[:, None], conditions, cache=cache)[:, -1])
+            logits = self.decoder.logits(self.decoder.states(chosen[:, None], conditions, cache=cache)[:, -1])
         return [
             (tokens[i, : lengths[i]].tolist(), float(score[i]) / (int(lengths[i]) + 1))
             for i in range(n)
@@ -162,14 +162,16 @@ class Decoding:
         finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
         rows = list(range(n))  # the concepts that are not done
         for step in range(length):
-            # The best of a log-softmax over the vocabulary are the best of the logits: it need not be written out.
-            total = logits.logsumexp(-1)
+            # The best of a log-softmax over the vocabulary are the best of the logits: it need not be written out. Its
+            # denominators are worked out row by row, since a row of 256,206 words stays in a processor's cache.
+            total = torch.stack([row.float().logsumexp(-1) for row in logits.flatten(0, 1)]).view(logits.shape[:2])
             if step == length - 1:
-                values = logits[..., self.end, None]
+                values = logits[..., self.end, None].float()
                 tokens = torch.full_like(values, self.end, dtype=torch.long)
             else:
                 logits[..., self.banned] = -math.inf
                 values, tokens = logits.topk(2 * beams)
+                values = values.float()
             found = (scores + -total)[..., None] + values
             best = found.flatten(1).topk(min(2 * beams, found[0].numel()))
             parents = best.indices // found.shape[-1]
@@ -195,7 +197,7 @@ class Decoding:
                 cache.select(keep)
                 conditions = [c[keep] for c in conditions]
             ancestors = torch.cat([ancestors, own.expand(len(rows), -1, -1)], -1)
-            logits = self.logits(self.decoder.states(chosen, conditions, cache=cache, ancestors=ancestors))
+            logits = self.decoder.logits(self.decoder.states(chosen, conditions, cache=cache, ancestors=ancestors))
         return [[tokens for _, tokens in sorted(f, key=lambda p: -p[0])[:alternatives]] for f in finished]
 
 
