@@ -26,7 +26,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s: this machine only)")
     parser.add_argument("--port", type=int, help=f"the port to listen on ({PORT}, or the next one that is free)")
     parser.add_argument("--db", type=Path, metavar="PATH", help=f"the database of documents ({default_path()})")
-    parser.add_argument("--space", choices=SPACES, default="builtin", help="the concept space (%(default)s)")
+    parser.add_argument("--space", default="builtin", help=f"the concept space: {', '.join(SPACES)} (%(default)s)")
     parser.add_argument("--sonar-dir", type=Path, metavar="DIR", help="where SONAR's files are (the cache folder)")
     parser.add_argument(
         "--device", metavar="NAME", help="where SONAR computes: cpu, cuda, mps (a GPU, if there is one)"

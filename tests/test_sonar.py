@@ -102,6 +102,18 @@ def test_batches_and_half_precision_hardly_change_a_concept(folder: Path, space:
     assert half.identity == space.identity
 
 
+def test_half_precision_does_not_make_words_equal(folder: Path) -> None:
+    decoding = toy_sonar.load(folder, torch.bfloat16).codec.decoding
+    weight = decoding.decoder.embed.weight
+    torch.manual_seed(0)
+    states = torch.randn(64, 32).bfloat16() * 20
+    logits = decoding.decoder.logits(states)
+    exact = states.float() @ weight.float().T
+    values, tokens = decoding.best(logits, states, 3)
+    assert torch.allclose(values, exact.topk(3).values, atol=1e-3) and torch.equal(tokens, exact.topk(3).indices)
+    assert not torch.equal(tokens, logits.topk(3).indices)  # by eight bits they would be others
+
+
 def test_parameter_counts_are_sonars() -> None:
     """What the files hold, and what is left of it: a cross-attention (4 matrices, their biases, a norm) over one
     vector becomes one matrix and a bias in each of the 24 layers."""

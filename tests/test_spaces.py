@@ -1,7 +1,7 @@
 """The ConceptSpace protocol, kept by every space that is available.
 
 sonar is there at a toy's size. sonar-space, too, where its package is installed; where SONAR_PYTHON names an
-interpreter that has it, it is tested in that one.
+interpreter that has it (requirements-sonar.txt), it is tested in that one.
 """
 
 import importlib.util
@@ -105,6 +105,17 @@ def test_progress_is_told_and_can_stop_the_work(space: ConceptSpace) -> None:
         space.decode(vectors, "eng_Latn", search=SHORT, progress=stop)
 
 
+@pytest.mark.skipif(not PACKAGE, reason="sonar-space is not installed here")
+@pytest.mark.parametrize("space", ["sonar-space"], indirect=True)
+def test_speech_that_can_not_be_read(space: ConceptSpace, tmp_path: Path) -> None:
+    assert hasattr(space, "encode_speech")
+    with pytest.raises(ConceptscapeError, match="no recording"):
+        space.encode_speech(tmp_path / "none.wav", "eng_Latn")
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    with pytest.raises(LanguageError, match="no speech encoder for Zulu"):
+        space.encode_speech(tmp_path / "noise.wav", "zul_Latn")
+
+
 @pytest.mark.skipif(PACKAGE, reason="sonar-space is installed here")
 def test_a_missing_package_is_told() -> None:
     with pytest.raises(
@@ -116,7 +127,7 @@ def test_a_missing_package_is_told() -> None:
 @pytest.mark.sonar_package
 @pytest.mark.skipif("SONAR_PYTHON" not in os.environ, reason="SONAR_PYTHON names no interpreter with sonar-space")
 def test_the_package_keeps_the_protocol() -> None:
-    """These same tests in the other interpreter, which needs sentencex, sentencepiece, platformdirs and pytest, too."""
+    """These same tests in the other interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "SONAR_PYTHON"}
     command = [os.environ["SONAR_PYTHON"], "-m", "pytest", "--noconftest", "-k", "sonar-space", Path(__file__)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)

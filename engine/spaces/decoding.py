@@ -22,7 +22,7 @@ Hypotheses = list[list[int]]  # the different token sequences of one concept, be
 class Started:
     """A batch whose prompt is read and whose first tokens are to be chosen."""
 
-    logits: Tensor  # float32 [N, V]
+    states: Tensor  # [N, width], of which the first tokens' logits are made
     conditions: list[Tensor]
     cache: Cache
     score: Tensor  # float32 [N]: log-probability of the prompt
@@ -86,15 +86,25 @@ class Decoding:
             nothing = torch.zeros(n, 0, dtype=torch.long, device=device)
             languages = torch.full((n,), language, device=device)
             states = self.decoder.states(nothing, conditions, languages, cache)
-            return Started(self.logits(states[:, -1]), conditions, cache, torch.zeros(n, device=device))
+            return Started(states[:, -1], conditions, cache, torch.zeros(n, device=device))
         tokens = torch.tensor([[self.end, language]], device=device).expand(n, 2)
         states = self.decoder.states(tokens, conditions, cache=cache)
-        before = self.logits(states[:, 0])  # how likely the language was: part of every score, as in fairseq2
-        score = before[:, language] - before.logsumexp(-1)
-        return Started(self.logits(states[:, 1]), conditions, cache, score)
+        # How likely the language was is part of every score, as in fairseq2.
+        before = self.decoder.logits(states[:, 0]).float()
+        return Started(states[:, 1], conditions, cache, before[:, language] - before.logsumexp(-1))
 
-    def logits(self, states: Tensor) -> Tensor:
-        return self.decoder.logits(states).float()
+    def best(self, logits: Tensor, states: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k best of logits [..., V] and their tokens, best first.
+
+        In bf16 a logit has eight bits, which leaves many words equal; the best ones are worked out again in fp32.
+        """
+        if logits.dtype == torch.float32:
+            values, tokens = logits.topk(k)
+            return values, tokens
+        rough, tokens = logits.topk(min(4 * k, logits.shape[-1]))
+        exact = (self.decoder.embed.weight[tokens].float() @ states[..., None].float())[..., 0]
+        values, places = exact.masked_fill(rough == -math.inf, -math.inf).topk(k)
+        return values, tokens.gather(-1, places)
 
     def walk(
         self, concepts: Tensor, language: int, search: Search, length: int, first: int
@@ -109,15 +119,16 @@ class Decoding:
         random = torch.from_numpy(np.stack(draws)).float().to(device)
         alive = torch.arange(n, device=device)
         started = self.start(concepts, language, length)
-        logits, conditions, cache = started.logits, started.conditions, started.cache
+        states, conditions, cache = started.states, started.conditions, started.cache
         for step in range(length):
+            logits = self.decoder.logits(states)
             logits[:, self.banned] = -math.inf
             if self.loops:
                 forbid_repeats(logits, tokens[alive, :step])
             if search.kind == "sample":
-                chosen, logp = sample(logits, random[alive, step], search.temperature, search.top_p)
+                chosen, logp = sample(logits.float(), random[alive, step], search.temperature, search.top_p)
             else:
-                chosen = logits.argmax(-1)
+                chosen = self.best(logits, states, 1)[1][:, 0]
                 logp = torch.zeros(len(chosen), device=device)  # nothing to rank: there is one greedy path
             score[alive] += logp
             tokens[alive, step] = chosen
@@ -130,7 +141,7 @@ class Decoding:
                 alive, chosen = alive[rows], chosen[rows]
                 cache.select(rows)
                 conditions = [c[rows] for c in conditions]
-            logits = self.logits(self.decoder.states(chosen[:, None], conditions, cache=cache)[:, -1])
+            states = self.decoder.states(chosen[:, None], conditions, cache=cache)[:, -1]
         return [
             (tokens[i, : lengths[i]].tolist(), float(score[i]) / (int(lengths[i]) + 1))
             for i in range(n)
@@ -154,7 +165,7 @@ class Decoding:
         n, device = len(concepts), concepts.device
         started = self.start(concepts, language, beams * length)
         conditions, cache = started.conditions, started.cache
-        logits = started.logits[:, None]  # [rows, beams, V], with one beam in the first step
+        states = started.states[:, None]  # [rows, beams, width], with one beam in the first step
         scores = started.score[:, None]
         ancestors = torch.ones(n, 1, self.prompt, dtype=torch.bool, device=device)
         own = torch.eye(beams, dtype=torch.bool, device=device)
@@ -162,14 +173,16 @@ class Decoding:
         finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
         rows = list(range(n))  # the concepts that are not done
         for step in range(length):
-            # The best of a log-softmax over the vocabulary are the best of the logits: it need not be written out.
-            total = logits.logsumexp(-1)
+            logits = self.decoder.logits(states)
+            # The best of a log-softmax over the vocabulary are the best of the logits: it need not be written out. Its
+            # denominators are worked out row by row, since a row of 256,206 words stays in a processor's cache.
+            total = torch.stack([row.float().logsumexp(-1) for row in logits.flatten(0, 1)]).view(logits.shape[:2])
             if step == length - 1:
-                values = logits[..., self.end, None]
+                values = logits[..., self.end, None].float()
                 tokens = torch.full_like(values, self.end, dtype=torch.long)
             else:
                 logits[..., self.banned] = -math.inf
-                values, tokens = logits.topk(2 * beams)
+                values, tokens = self.best(logits, states, 2 * beams)
             found = (scores + -total)[..., None] + values
             best = found.flatten(1).topk(min(2 * beams, found[0].numel()))
             parents = best.indices // found.shape[-1]
@@ -195,7 +208,7 @@ class Decoding:
                 cache.select(keep)
                 conditions = [c[keep] for c in conditions]
             ancestors = torch.cat([ancestors, own.expand(len(rows), -1, -1)], -1)
-            logits = self.logits(self.decoder.states(chosen, conditions, cache=cache, ancestors=ancestors))
+            states = self.decoder.states(chosen, conditions, cache=cache, ancestors=ancestors)
         return [[tokens for _, tokens in sorted(f, key=lambda p: -p[0])[:alternatives]] for f in finished]
 
 
