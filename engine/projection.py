@@ -107,7 +107,7 @@ class Landscape:
             )
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as cause:
             raise WeightsError(f"{path.name} is not a landscape; make one with engine.training.landscape.") from cause
-        wanted = f"{BuiltinSpace.name} {space or fingerprint(ASSETS / 'space.safetensors')}"
+        wanted = f"{BuiltinSpace.name} {space or fingerprint(ASSETS / 'encoder.safetensors')}"
         if made_for != wanted:
             raise WeightsError(
                 f"{path.name} was made for the space {made_for}, not {wanted};"

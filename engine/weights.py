@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +31,15 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
     new = path.with_suffix(".new")
     save_file(packed, new, metadata)
     new.replace(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What was written beside the tensors of a weights file. Raises WeightsError where it is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"The weights file {path.name} is missing or damaged; get a complete copy.") from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 from engine import Engine, Search
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError
@@ -21,7 +20,7 @@ from engine.spaces.transformer import (
     TextDecoder,
     TextEncoder,
 )
-from engine.weights import load_weights, quantize, save_weights
+from engine.weights import load_weights, quantize, read_metadata, save_weights
 
 TEXTS = ["The dog is sleeping in the garden.", "Once upon a time there was a little girl.", "He is tired."]
 
@@ -127,14 +126,19 @@ def test_missing_and_damaged_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing"):
         BuiltinSpace.load(tmp_path)
     shutil.copy(ASSETS / "tokenizer.model", tmp_path)
-    whole = (ASSETS / "space.safetensors").read_bytes()
-    (tmp_path / "space.safetensors").write_bytes(whole[: len(whole) // 2])
+    whole = (ASSETS / "encoder.safetensors").read_bytes()
+    (tmp_path / "encoder.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="damaged"):
         BuiltinSpace.load(tmp_path)
-    save_weights(tmp_path / "space.safetensors", {"encoder.embed.weight": torch.zeros(3, 3)})
+    save_weights(tmp_path / "encoder.safetensors", {"embed.weight": torch.zeros(3, 3)})
     with pytest.raises(WeightsError, match="another model"):
         BuiltinSpace.load(tmp_path)
-    (tmp_path / "space.safetensors").write_bytes(whole)
+    (tmp_path / "encoder.safetensors").write_bytes(whole)
+    own = load_weights(ASSETS / "decoder.safetensors")
+    save_weights(tmp_path / "decoder.safetensors", own, {"encoder": "0123456789abcdef"})
+    with pytest.raises(WeightsError, match=r"made for another encoder\.safetensors"):
+        BuiltinSpace.load(tmp_path)
+    save_weights(tmp_path / "decoder.safetensors", own)
     (tmp_path / "tokenizer.model").write_bytes(b"not a tokenizer")
     with pytest.raises(WeightsError, match=r"tokenizer\.model"):
         BuiltinSpace.load(tmp_path)
@@ -152,13 +156,12 @@ def test_quantized_weights_are_close(tmp_path: Path) -> None:
 
 def test_the_shipped_weights_say_what_int8_costs() -> None:
     """Scores of the same weights in fp32 and as they are packed, on held-out pairs (see `training.space.package`)."""
-    with safe_open(ASSETS / "space.safetensors", "pt") as file:
-        scores = json.loads(file.metadata()["bleu"])
+    scores = json.loads(read_metadata(ASSETS / "decoder.safetensors")["bleu"])
     exact, packed = (list(scores[kind].values()) for kind in ("fp32", "int8"))
     assert len(exact) == len(packed) == 5 and min(packed) > 10
     assert sum(exact) / 5 - sum(packed) / 5 <= 0.5
 
 
 def test_assets_stay_small() -> None:
-    names = ("space.safetensors", "tokenizer.model")
+    names = ("encoder.safetensors", "decoder.safetensors", "tokenizer.model")
     assert sum((ASSETS / name).stat().st_size for name in names) <= 64 * 2**20

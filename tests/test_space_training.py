@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from torch import nn
@@ -27,7 +26,7 @@ from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextDeco
 from engine.training import corpus, e5, space, whitening
 from engine.training.batches import Batches, Mixture, corrupted
 from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, initialize, package
-from engine.weights import load_weights
+from engine.weights import load_weights, read_metadata
 
 TOKENIZER = ASSETS / "tokenizer.model"
 ENGLISH = ["The dog sleeps in the garden.", "She reads a long book.", "We go to the market.", "It is raining today."]
@@ -172,17 +171,34 @@ def test_training_learns_and_packages(texts: Path, init: Path, tmp_path: Path) -
     assets.mkdir()
     package(tmp_path / "out", TOKENIZER, assets)
     assert (assets / "tokenizer.model").read_bytes() == TOKENIZER.read_bytes()
-    written_weights = load_weights(assets / "space.safetensors")
+    written_weights = {
+        f"{tower}.{name}": tensor
+        for tower in ("encoder", "decoder")
+        for name, tensor in load_weights(assets / f"{tower}.safetensors").items()
+    }
     averaged = space.averaged_model({name: part.state() for name, part in going.parts.items()}).state_dict()
     assert written_weights.keys() == averaged.keys()
-    assert "bleu" not in metadata(assets / "space.safetensors")
+    assert "bleu" not in read_metadata(assets / "decoder.safetensors")
     for name, tensor in averaged.items():
         assert torch.allclose(written_weights[name], tensor, atol=float(tensor.abs().max()) / 100)
 
 
-def metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
-        return file.metadata()
+def test_a_decoder_trained_on_leaves_the_encoders_file_as_it_is(texts: Path, init: Path, tmp_path: Path) -> None:
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    run(texts, init, tmp_path / "both").save()
+    package(tmp_path / "both", TOKENIZER, assets)
+    before = {name: (assets / f"{name}.safetensors").read_bytes() for name in ("encoder", "decoder")}
+    going = run(texts, assets, tmp_path / "decoder", replace(RECIPE, encoder_rate=0.0, decoder_rate=0.01))
+    for batch in islice(going.batches.stream(), 3):
+        going.train_on(batch)
+    going.save()
+    package(tmp_path / "decoder", TOKENIZER, assets)
+    assert (assets / "encoder.safetensors").read_bytes() == before["encoder"]
+    assert (assets / "decoder.safetensors").read_bytes() != before["decoder"]
+    assert read_metadata(assets / "decoder.safetensors")["encoder"] == builtin.fingerprint(
+        assets / "encoder.safetensors"
+    )
 
 
 def test_packaging_scores_both_and_refuses_a_loss(
@@ -194,14 +210,14 @@ def test_packaging_scores_both_and_refuses_a_loss(
     monkeypatch.setattr(builtin, "BUILTIN_ENCODER", space.BUILTIN_ENCODER)
     monkeypatch.setattr(builtin, "BUILTIN_DECODER", space.BUILTIN_DECODER)
     package(tmp_path / "out", TOKENIZER, tmp_path, texts)
-    scores = json.loads(metadata(tmp_path / "space.safetensors")["bleu"])
+    scores = json.loads(read_metadata(tmp_path / "decoder.safetensors")["bleu"])
     assert scores["fp32"].keys() == scores["int8"].keys() >= {"english_to_itself", "to_english"}
-    before = (tmp_path / "space.safetensors").read_bytes()
+    before = (tmp_path / "decoder.safetensors").read_bytes()
     bleus = iter([{"a": 50.0}, {"a": 49.4}])
     monkeypatch.setattr(space, "bleu", lambda *_: next(bleus))
     with pytest.raises(TrainingError, match=r"loses 0.60 BLEU"):
         package(tmp_path / "out", TOKENIZER, tmp_path, texts)
-    assert (tmp_path / "space.safetensors").read_bytes() == before
+    assert (tmp_path / "decoder.safetensors").read_bytes() == before
 
 
 def test_a_broken_run_ends_where_an_unbroken_one_does(texts: Path, init: Path, tmp_path: Path) -> None:

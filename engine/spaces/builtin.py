@@ -12,7 +12,7 @@ import sentencepiece
 import torch
 
 from ..errors import TextError, WeightsError
-from ..weights import load_weights
+from ..weights import load_weights, read_metadata
 from . import Language, Progress, Search, unknown_language
 from .codec import Codec
 from .decoding import Decoding
@@ -54,23 +54,28 @@ class BuiltinSpace:
 
     @classmethod
     def load(cls, folder: Path = ASSETS) -> BuiltinSpace:
-        """Load `space.safetensors` and `tokenizer.model`. Raises WeightsError where they are missing or damaged."""
-        path = folder / "space.safetensors"
-        state = load_weights(path)
+        """Load `encoder.safetensors`, `decoder.safetensors` and `tokenizer.model`.
+
+        Concepts are the encoder's: a decoder trained on leaves them valid. Raises WeightsError where a file is missing
+        or damaged, and where the decoder was made for another encoder.
+        """
         with torch.device("meta"):
-            encoder, decoder = (
-                TextEncoder(BUILTIN_ENCODER),
-                TextDecoder(BUILTIN_DECODER),
-            )
-        for tower, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
-            part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+            encoder, decoder = TextEncoder(BUILTIN_ENCODER), TextDecoder(BUILTIN_DECODER)
+        for name, tower in (("encoder", encoder), ("decoder", decoder)):
+            path = folder / f"{name}.safetensors"
+            state = load_weights(path)
             try:
-                tower.load_state_dict(part, assign=True)
+                tower.load_state_dict(state, assign=True)
             except RuntimeError as error:
                 raise WeightsError(
                     f"{path.name} holds another model than this version expects; update both."
                 ) from error
-        return cls(encoder, decoder, folder / "tokenizer.model", fingerprint(path))
+        known = fingerprint(folder / "encoder.safetensors")
+        if read_metadata(folder / "decoder.safetensors").get("encoder", known) != known:
+            raise WeightsError(
+                "decoder.safetensors was made for another encoder.safetensors; get both from one version."
+            )
+        return cls(encoder, decoder, folder / "tokenizer.model", known)
 
     def language(self, code: str) -> int:
         if code not in self.languages:

@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from ..errors import ConceptscapeError, TrainingError, WeightsError
 from ..evaluation import Pair, evaluate_space, read_pairs, thin
-from ..spaces.builtin import BOS, EOS, BuiltinSpace
+from ..spaces.builtin import BOS, EOS, BuiltinSpace, fingerprint
 from ..spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, PAD, TextDecoder, TextEncoder
 from ..weights import load_weights, save_weights
 from . import corpus, e5
@@ -44,6 +44,7 @@ from .batches import Batches, Mixture, Unit
 from .optimizer import Optimizer, Weights
 
 NAN_STEPS = 10  # so many in a row stop the run
+TOWERS = ("encoder", "decoder")
 LOSS = 0.5  # BLEU that packing as int8 may cost
 
 
@@ -174,12 +175,19 @@ def averaged_model(saved: dict[str, Any]) -> SpaceModel:
 
 
 def initialize(model: SpaceModel, init: Path, tokenizer: sentencepiece.SentencePieceProcessor, fresh: bool) -> None:
-    """Start from a checkpoint (a safetensors file), or from multilingual-e5-small (a Hugging Face folder).
+    """Start from a checkpoint (a safetensors file), from packed weights (a folder such as `assets`), or from
+    multilingual-e5-small (a Hugging Face folder).
 
     Where the decoder gets nothing, it starts from small random weights, its embedding from the encoder's.
     Raises WeightsError where the shapes are another model's.
     """
-    state = e5.encoder_state(init, tokenizer) if init.is_dir() else load_weights(init)
+    shipped = (init / "encoder.safetensors").exists()
+    if shipped:
+        state = {
+            f"{tower}.{name}": t for tower in TOWERS for name, t in load_weights(init / f"{tower}.safetensors").items()
+        }
+    else:
+        state = e5.encoder_state(init, tokenizer) if init.is_dir() else load_weights(init)
     if "encoder.positions.weight" in state:
         state["encoder.positions"] = state.pop("encoder.positions.weight")
     for parameter in model.parameters():
@@ -193,7 +201,7 @@ def initialize(model: SpaceModel, init: Path, tokenizer: sentencepiece.SentenceP
     for name, tensor in state.items():
         if name not in own or own[name].shape != tensor.shape:
             raise WeightsError(f"{init.name} holds another model: {name} is {list(tensor.shape)}.")
-    if not init.is_dir() and not fresh and (missing := own.keys() - state.keys()):
+    if (shipped or not init.is_dir()) and not fresh and (missing := own.keys() - state.keys()):
         raise WeightsError(f"{init.name} holds another model: {min(missing)} is missing.")
     model.load_state_dict(state, strict=False)
 
@@ -379,7 +387,7 @@ def package(out: Path, tokenizer: Path, assets: Path, folder: Path | None = None
         pairs = thin(read_pairs((folder / corpus.VALID).read_bytes(), corpus.VALID, BuiltinSpace.languages), 20)
         with tempfile.TemporaryDirectory() as name:
             shutil.copyfile(tokenizer, Path(name, "tokenizer.model"))
-            save_weights(Path(name, "space.safetensors"), model.state_dict())
+            pack(model, Path(name), metadata)
             packed = BuiltinSpace.load(Path(name))
         exact = BuiltinSpace(model.encoder, model.decoder, tokenizer, "exact")
         scores = {kind: bleu(space, pairs) for kind, space in (("fp32", exact), ("int8", packed))}
@@ -388,9 +396,19 @@ def package(out: Path, tokenizer: Path, assets: Path, folder: Path | None = None
             raise TrainingError(f"Packed as int8 the space loses {lost:.2f} BLEU; nothing was written.")
         metadata["bleu"] = json.dumps(scores)
         print(json.dumps(scores))
-    save_weights(assets / "space.safetensors", model.state_dict(), metadata)
+    pack(model, assets, metadata)
     if tokenizer.resolve() != (assets / "tokenizer.model").resolve():
         shutil.copyfile(tokenizer, assets / "tokenizer.model")
+
+
+def pack(model: SpaceModel, folder: Path, metadata: dict[str, str]) -> None:
+    """Write both towers. An encoder that has not changed keeps its file, and so what was encoded stays valid."""
+    path = folder / "encoder.safetensors"
+    own = model.encoder.state_dict()
+    there = load_weights(path) if path.exists() else {}
+    if own.keys() != there.keys() or not all(torch.allclose(own[name], there[name], rtol=1e-5) for name in own):
+        save_weights(path, own, {"languages": metadata["languages"]})
+    save_weights(folder / "decoder.safetensors", model.decoder.state_dict(), metadata | {"encoder": fingerprint(path)})
 
 
 def bleu(space: BuiltinSpace, pairs: list[Pair]) -> dict[str, float]:
@@ -402,7 +420,11 @@ def bleu(space: BuiltinSpace, pairs: list[Pair]) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.space", description=__doc__)
     parser.add_argument("--corpus", type=Path, help="folder with pairs, sentences and documents")
-    parser.add_argument("--init", type=Path, help="a checkpoint (safetensors), or a folder with multilingual-e5-small")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="a checkpoint (safetensors), or a folder: packed weights such as assets, or multilingual-e5-small",
+    )
     parser.add_argument("--tokenizer", type=Path, help="SentencePiece model (default: made from --init's, in --out)")
     parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go")
     parser.add_argument("--minutes", type=float, default=10, help="between checkpoints")
