@@ -116,6 +116,25 @@ def test_a_frozen_encoder_keeps_its_concepts(texts: Path, init: Path, tmp_path: 
         run(texts, init, tmp_path / "out")
 
 
+def test_whitening_writes_a_checkpoint(
+    texts: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(space, "BUILTIN_ENCODER", replace(space.BUILTIN_ENCODER, concept=24))
+    monkeypatch.setattr(space, "BUILTIN_DECODER", replace(space.BUILTIN_DECODER, concept=24))
+    monkeypatch.setattr(whitening.whiten, "__defaults__", (4,))
+    torch.manual_seed(0)
+    before = SpaceModel().state_dict()
+    save_file(before, tmp_path / "init.safetensors")
+    arguments = ["--corpus", texts, "--tokenizer", TOKENIZER, "--out", tmp_path / "white.safetensors"]
+    assert whitening.main([str(a) for a in [*arguments, "--init", tmp_path / "init.safetensors"]]) == 0
+    after = load_weights(tmp_path / "white.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    parts = ("weight", "bias")
+    assert changed == {f"{at}.{part}" for at in ("encoder.project", "decoder.layers.0.concept") for part in parts}
+    assert whitening.main([str(a) for a in [*arguments, "--init", tmp_path / "none.safetensors"]]) == 2
+    assert "missing" in capsys.readouterr().err
+
+
 def test_whitening_spreads_concepts_and_reads_the_same() -> None:
     torch.manual_seed(0)
     sizes = {"vocabulary": 10, "width": 64, "layers": 1, "heads": 2, "hidden": 32, "concept": 96}

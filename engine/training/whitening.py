@@ -9,12 +9,21 @@ from the new vectors; training on does the rest.
 
 from __future__ import annotations
 
+import argparse
+import random
+import sys
+from pathlib import Path
+
+import sentencepiece
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ..errors import ConceptscapeError
 from ..spaces.builtin import BOS, EOS
 from ..spaces.transformer import TextDecoder, TextEncoder
-from .space import padded
+from . import corpus
+from .space import SpaceModel, initialize, padded
 
 KEPT = 140  # directions of the old concepts that are kept; of the shipped ones the next varies 100 times less
 SENTENCES = 12_000  # that the statistics are taken from
@@ -67,8 +76,38 @@ def whiten(encoder: TextEncoder, decoder: TextDecoder, states: Tensor, kept: int
     back = directions * variances.sqrt() * scale  # concept = mean + back @ (kept part of the new one)
     for layer in decoder.layers:
         layer.concept.bias.add_(layer.concept.weight @ mean)
-        layer.concept.weight.copy_(
-            torch.cat(
-                [layer.concept.weight @ back, torch.zeros(back.shape[0], fresh)[: layer.concept.weight.shape[0]]], 1
-            )
-        )
+        read = layer.concept.weight @ back
+        layer.concept.weight.copy_(torch.cat([read, torch.zeros(len(read), fresh)], dim=1))
+
+
+def sample(folder: Path, count: int, seed: int = 0) -> list[str]:
+    """Sentences of every kind the corpus has: sides of pairs, single ones, and of training stories."""
+    paired = [side for pair in corpus.distinct_pairs(folder) for side in pair[2:]]
+    single = [text for _, text in corpus.distinct_sentences(folder)]
+    told = [s for story in corpus.stories(folder) if story.split == "train" for s in story.sentences]
+    rng = random.Random(seed)
+    return [text for kind in (paired, single, told) for text in rng.sample(kind, min(len(kind), count // 3))]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m engine.training.whitening", description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with pairs, sentences and documents")
+    parser.add_argument("--init", type=Path, required=True, help="a checkpoint (safetensors), or packed weights")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="its SentencePiece model")
+    parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write, in fp32")
+    args = parser.parse_args(arguments)
+    try:
+        tokenizer = sentencepiece.SentencePieceProcessor(str(args.tokenizer))
+        model = SpaceModel().eval()
+        initialize(model, args.init, tokenizer, fresh=False)
+        rows = [ids for ids in tokenizer.encode(sample(args.corpus, SENTENCES)) if 0 < len(ids) <= 62]
+        whiten(model.encoder, model.decoder, pooled_states(model.encoder, rows))
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, args.out)
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
