@@ -51,7 +51,7 @@ def components(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def whiten(encoder: TextEncoder, decoder: TextDecoder, states: Tensor, kept: int = KEPT) -> None:
+def whiten(encoder: TextEncoder, decoder: TextDecoder, states: Tensor, kept: int) -> None:
     """Rewrite both towers, in place, for concepts that vary in all directions; `states` [N, 2 * width] are samples."""
     project = encoder.project
     outer = project(states)
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = SpaceModel().eval()
         initialize(model, args.init, tokenizer, fresh=False)
         rows = [ids for ids in tokenizer.encode(sample(args.corpus, SENTENCES)) if 0 < len(ids) <= 62]
-        whiten(model.encoder, model.decoder, pooled_states(model.encoder, rows))
+        whiten(model.encoder, model.decoder, pooled_states(model.encoder, rows), KEPT)
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, args.out)
     except ConceptscapeError as error:
         print(error, file=sys.stderr)
