@@ -172,6 +172,7 @@ def test_the_page_in_a_browser(page: Page, program: Program) -> None:  # noqa: F
     assert any("SONAR takes about" in line and "GB of memory" in line for line in program.said)  # before it is loaded
     expect(page.get_by_role("radio", name="Plane")).to_have_attribute("aria-checked", "true")
     expect(page.get_by_role("radio", name="Landscape")).to_be_hidden()
+    expect(page.get_by_text("no landscape of this space yet")).to_be_visible()
     expect(page.locator("#concept-list .continue")).to_be_disabled()
     assert "no concept model" in (page.locator("#concept-list .continue").get_attribute("title") or "")
     row(page, 1).click()

@@ -158,6 +158,7 @@ const controls = () => {
     button.disabled = own && !enough;
     if (own) button.title = enough ? "The document's own shape, fitted to it" : "A map of its own needs 15 sentences or more";
   }
+  find(".note").hidden = view().frame !== "plane";
   find(".fitting").hidden = !fitting;
   if (fitting) find(".fitting-text").textContent = fitting[1] > 1 ? `Fitting the map: ${fitting[0]} of ${fitting[1]}` : "Fitting the map";
 };

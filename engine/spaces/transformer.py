@@ -268,4 +268,6 @@ class TextDecoder(Tower):
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores over the vocabulary, with the embedding matrix as output matrix (tied)."""
-        return states @ self.embed.weight.T
+        # As one matrix: a product of strided batches would copy the 256,206 words for each of them.
+        rows = states.reshape(-1, states.shape[-1]) @ self.embed.weight.T
+        return rows.view(*states.shape[:-1], rows.shape[-1])
