@@ -349,7 +349,8 @@ class Editor:
     def alternatives(self, node_id: str, n: int, seed: int) -> list[str]:
         """Up to `n` other wordings of one concept, sampled."""
         node = self.document.node(node_id)
-        search = Search("sample", seed=seed, alternatives=n + 1)
+        # Hotter than elsewhere: of what it is sure of, the decoder has no second wording at a usual temperature.
+        search = Search("sample", temperature=1.5, top_p=0.95, seed=seed, alternatives=n + 1)
         found = self.engine.alternatives(node.vector[None], node.lang, search)[0]
         return [words for words in found if text.has_words(words) and words != node.text][:n]
 

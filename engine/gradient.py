@@ -11,7 +11,7 @@ from . import concepts
 from .spaces import ConceptSpace
 from .text import has_words
 
-CANDIDATES = 64  # concepts that are looked at, four for each sentence at most
+CANDIDATES = 64  # concepts that are looked at, eight for each sentence at most
 
 
 def gradients(space: ConceptSpace, ends: Sequence[tuple[np.ndarray, np.ndarray]], lang: str, n: int) -> list[list[str]]:
@@ -21,7 +21,7 @@ def gradients(space: ConceptSpace, ends: Sequence[tuple[np.ndarray, np.ndarray]]
     So more concepts are decoded than asked for, and their sentences encoded again, to find those which come
     steadily nearer to the end (see `steady`).
     """
-    count = (n - 1) * max(1, min(4, CANDIDATES // n)) + 1
+    count = (n - 1) * max(1, min(8, CANDIDATES // n)) + 1
     path = np.stack([concepts.slerp(a, b, t) for a, b in ends for t in np.linspace(0, 1, count)])
     said = space.decode(path, lang)
     distinct = [sentence for sentence in dict.fromkeys(said) if has_words(sentence)]

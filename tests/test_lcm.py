@@ -477,14 +477,14 @@ def test_saved_weights_keep_their_noise_schedule(kind: str, tmp_path: Path) -> N
 def test_weights_of_another_space_are_refused(
     tmp_path: Path, space: str, concept: int, fingerprint: str, message: str
 ) -> None:
-    path = tmp_path / "lcm-base.safetensors"
+    path = tmp_path / "base.safetensors"
     save(path, made("base"), "builtin", "0123456789abcdef")
     with pytest.raises(WeightsError, match=message):
         load(path, space, concept, fingerprint)
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "lcm-base.safetensors"
+    path = tmp_path / "base.safetensors"
     with pytest.raises(WeightsError, match="missing"):
         load_lcm("base", folder=tmp_path)
     save(path, made("base"), "builtin", "0123456789abcdef")
@@ -515,7 +515,7 @@ def shipped(request: pytest.FixtureRequest, space: ConceptSpace) -> ConceptModel
 
 def test_shipped_weights_fit_the_space_and_its_size(shipped: ConceptModel, space: ConceptSpace) -> None:
     assert shipped.dims.concept == space.dim
-    path = Path(__file__).parents[1] / "assets" / f"lcm-{shipped.kind}.safetensors"
+    path = Path(__file__).parents[1] / "assets" / "lcm" / f"{shipped.kind}.safetensors"
     assert path.stat().st_size <= 24 * 2**20
 
 

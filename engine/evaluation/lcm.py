@@ -118,9 +118,9 @@ def scores(
         owner.append(np.full(last - 1, i))
         # A later sentence of the same document, where there is one after the next.
         later.append([int(rng.integers(t + 1, last)) if t + 1 < last else -1 for t in range(1, last)])
-    guess, truth, before, own = (np.concatenate(x)[:most] for x in (guesses, truths, previous, owner))
-    if not len(np.unique(own)) > 1:
+    if len(owner) < 2:
         return {}
+    guess, truth, before, own = (np.concatenate(x)[:most] for x in (guesses, truths, previous, owner))
     mean = np.broadcast_to(truth.mean(0), truth.shape)
     found: dict[str, float] = {}
     for name, values in (("model", guess), ("repeat", before), ("mean", mean)):

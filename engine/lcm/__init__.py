@@ -32,17 +32,17 @@ __all__ = [
     "load_meta",
 ]
 
-ASSETS = Path(__file__).parents[2] / "assets"
+FOLDER = Path(__file__).parents[2] / "assets" / "lcm"
 DEFAULT = "base"
 
 
-def available(space: str = "builtin", folder: Path = ASSETS) -> list[str]:
+def available(space: str = "builtin", folder: Path = FOLDER) -> list[str]:
     """The kinds of which there are weights for a space, the default first."""
-    kinds = [kind for kind in KINDS if made_for(folder / f"lcm-{kind}.safetensors") == space]
+    kinds = [kind for kind in KINDS if made_for(folder / f"{kind}.safetensors") == space]
     return sorted(kinds, key=lambda kind: kind != DEFAULT)
 
 
-def load_lcm(kind: str = DEFAULT, space: ConceptSpace | None = None, folder: Path = ASSETS) -> ConceptModel:
+def load_lcm(kind: str = DEFAULT, space: ConceptSpace | None = None, folder: Path = FOLDER) -> ConceptModel:
     """Load the weights of a kind of concept model, ready to predict.
 
     Raises WeightsError for a kind that nobody knows, a missing or damaged file, and weights made for another space
@@ -50,7 +50,7 @@ def load_lcm(kind: str = DEFAULT, space: ConceptSpace | None = None, folder: Pat
     """
     if kind not in KINDS:
         raise WeightsError(f"There is no concept model called {kind!r}; use one of {known(KINDS)}.")
-    path = folder / f"lcm-{kind}.safetensors"
+    path = folder / f"{kind}.safetensors"
     if space is None:
         return load(path)
     return load(path, space.name, space.dim, getattr(space, "fingerprint", None))

@@ -516,7 +516,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="shards of encode_corpus")
     parser.add_argument("--langs", nargs="*", default=["eng"], help="languages to train on (%(default)s)")
     parser.add_argument("--out", type=Path, help="where checkpoints and the log go (runs/lcm-MODEL)")
-    parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm-MODEL.safetensors)")
+    parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm/MODEL.safetensors)")
     parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for --words")
     parser.add_argument("--dropout", type=float, default=0.1)
     for field in dataclasses.fields(Recipe):
@@ -545,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "ends": calibrate(model, documents, run.check) | free_running(model, documents, run.check[:60]),
                 "scores": scores(model, documents, run.check),
             }
-            path = args.weights or ASSETS / f"lcm-{args.model}.safetensors"
+            path = args.weights or ASSETS / "lcm" / f"{args.model}.safetensors"
             save(path, model, documents.space, documents.fingerprint, facts)
             print(json.dumps(facts, indent=1))
     except ConceptscapeError as error:
