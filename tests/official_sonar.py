@@ -12,8 +12,13 @@ import torch
 from fairseq2.data.tokenizers import VocabularyInfo
 from fairseq2.generation.beam_search.generator import BeamSearchSeq2SeqGenerator
 from fairseq2.models.nllb.tokenizer import NllbTokenizerConfig, load_nllb_tokenizer
+from fairseq2.models.transformer import TransformerNormOrder
+from fairseq2.models.wav2vec2 import Wav2Vec2EncoderConfig
 from fairseq2.nn import BatchLayout
 from sonar.inference_pipelines.text import EmbeddingToTextModelPipeline, TextToEmbeddingModelPipeline
+from sonar.models.sonar_speech.config import SonarSpeechEncoderConfig
+from sonar.models.sonar_speech.factory import SonarSpeechEncoderFactory
+from sonar.models.sonar_speech.model import SonarSpeechEncoderModel
 from sonar.models.sonar_text.checkpoint import _convert_sonar_text_decoder_checkpoint
 from sonar.models.sonar_text.config import SonarTextDecoderConfig, SonarTextEncoderConfig
 from sonar.models.sonar_text.factory import SonarTextDecoderFactory, SonarTextEncoderFactory
@@ -52,6 +57,37 @@ def models(folder: Path, languages: list[str]) -> tuple:
     decoder.load_state_dict(_convert_sonar_text_decoder_checkpoint(checkpoint, DECODER))
     config = NllbTokenizerConfig(langs=languages, default_lang="eng_Latn")
     return encoder, decoder, load_nllb_tokenizer(folder / "sentencepiece.source.256000.model", config)
+
+
+def speech_encoder() -> SonarSpeechEncoderModel:
+    """A speech encoder of the package's kind (w2v-BERT and an attention pooler), random and small."""
+    sizes = {"model_dim": 32, "ffn_inner_dim": 64}
+    listener = Wav2Vec2EncoderConfig(
+        **sizes,
+        num_encoder_layers=1,
+        num_encoder_attn_heads=4,
+        use_fbank=True,
+        feature_dim=160,
+        num_fbank_channels=80,
+        fbank_stride=2,
+        sample_fbank_every_k=1,
+        pos_encoder_type="relative",
+        use_conformer=True,
+        depthwise_conv_kernel_size=31,
+    )
+    config = SonarSpeechEncoderConfig(
+        **sizes,
+        w2v2_encoder_config=listener,
+        final_dropout_p=0.1,
+        max_seq_len=64,
+        pad_idx=1,
+        bos_idx=2,
+        num_decoder_layers=1,
+        num_decoder_attn_heads=4,
+        decoder_norm_order=TransformerNormOrder.POST,
+        dropout_p=0.1,
+    )
+    return SonarSpeechEncoderFactory(config).create_model()
 
 
 def main(folder: Path, sentences: list[tuple[str, str]], languages: list[str]) -> dict[str, np.ndarray]:

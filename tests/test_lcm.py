@@ -135,6 +135,14 @@ def test_cosine_schedule_is_the_published_curve() -> None:
     assert np.allclose(kept[:99], np.array(curve[1:100]) / curve[0], atol=1e-5)
 
 
+def test_training_often_starts_where_nothing_is_left_of_the_concept() -> None:
+    torch.manual_seed(0)
+    t = Schedule().draw(torch.ones(100, 200, dtype=torch.bool))
+    counts = t.flatten().bincount(minlength=100) / t.numel()
+    assert counts[99] == pytest.approx(0.307, abs=0.02)
+    assert counts[:99].min() > 0.004 and counts[:99].max() < 0.011
+
+
 def test_timesteps_trail() -> None:
     assert Schedule(steps=1000).timesteps(10) == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
     with pytest.raises(ValueError, match="Between 1 and 100"):

@@ -25,7 +25,7 @@ from engine.spaces.builtin import ASSETS
 from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextDecoder, TextEncoder
 from engine.training import corpus, e5, space, whitening
 from engine.training.batches import Batches, Mixture, corrupted
-from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, initialize, package
+from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, contrast, initialize, package
 from engine.weights import load_weights, read_metadata
 
 TOKENIZER = ASSETS / "tokenizer.model"
@@ -179,6 +179,27 @@ def test_a_pair_is_encoded_once_and_decoded_more_often(texts: Path, translate: f
         said = [(target.source, target.lang, pieces.decode(target.ids)) for target in unit.targets]
         wanted = [(0, 0, english), (1, 1, german), (0, 1, german), (1, 0, english)]
         assert said == wanted[: 4 if translate else 3]
+
+
+def test_contrast_falls_as_translations_stand_out() -> None:
+    torch.manual_seed(0)
+    left = torch.randn(8, 64)
+    near, far = (left + spread * torch.randn(8, 64) for spread in (0.1, 3.0))
+    assert contrast(left, near) < 0.01 < contrast(left, far) < contrast(left, near.roll(1, 0))
+    assert contrast(left, far) == pytest.approx(float(contrast(far, left)))
+    same = torch.ones(8, 64)
+    assert contrast(same, same) == pytest.approx(np.log(8))
+
+
+def test_the_pieces_of_the_encoder_keep_their_meanings(texts: Path, init: Path, tmp_path: Path) -> None:
+    going = run(texts, init, tmp_path / "out", replace(RECIPE, encoder_rate=0.01))
+    before = {name: tensor.clone() for name, tensor in going.model.encoder.state_dict().items()}
+    for batch in islice(going.batches.stream(), 2):
+        going.train_on(batch)
+    changed = {
+        name for name, tensor in going.model.encoder.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert "embed.weight" not in changed and "project.weight" in changed
 
 
 def test_training_learns_and_packages(texts: Path, init: Path, tmp_path: Path) -> None:

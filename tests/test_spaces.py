@@ -7,6 +7,7 @@ interpreter that has it (requirements-sonar.txt), it is tested in that one.
 import importlib.util
 import os
 import subprocess
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,39 @@ def test_speech_that_can_not_be_read(space: ConceptSpace, tmp_path: Path) -> Non
     (tmp_path / "noise.wav").write_bytes(b"noise")
     with pytest.raises(LanguageError, match="no speech encoder for Zulu"):
         space.encode_speech(tmp_path / "noise.wav", "zul_Latn")
+
+
+@pytest.mark.skipif(not PACKAGE, reason="sonar-space is not installed here")
+@pytest.mark.parametrize("space", ["sonar-space"], indirect=True)
+def test_speech_becomes_a_concept(space: ConceptSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the package's own pipeline, from real recordings; the encoder's weights alone are random."""
+    import official_sonar
+    from sonar.inference_pipelines import speech
+
+    assert hasattr(space, "encode_speech")
+    cards, model, pipeline = [], official_sonar.speech_encoder(), speech.SpeechToEmbeddingModelPipeline
+
+    def listening(card: str, device: object) -> speech.SpeechToEmbeddingModelPipeline:
+        cards.append(card)
+        return pipeline(model, device)
+
+    monkeypatch.setattr(speech, "SpeechToEmbeddingModelPipeline", listening)
+    heard = []
+    for name, pitch in (("low", 220), ("high", 880)):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            tone = 8000 * np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000)
+            file.writeframes(tone.astype("<i2").tobytes())
+        heard.append(space.encode_speech(tmp_path / f"{name}.wav", "eng_Latn"))
+    assert all(vector.shape == (1, space.dim) and vector.dtype == np.float32 for vector in heard)
+    assert np.isfinite(heard).all() and not np.allclose(*heard)
+    space.encode_speech(tmp_path / "low.wav", "zho_Hans")
+    assert cards == ["sonar_speech_encoder_eng", "sonar_speech_encoder_eng", "sonar_speech_encoder_cmn"]
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    with pytest.raises(ConceptscapeError, match=r"noise\.wav can't be read as a recording"):
+        space.encode_speech(tmp_path / "noise.wav", "eng_Latn")
 
 
 @pytest.mark.skipif(PACKAGE, reason="sonar-space is installed here")

@@ -21,6 +21,9 @@ from torch import Tensor
 Predict = Callable[[Tensor, int, int], tuple[Tensor, Tensor | None]]
 
 
+BLIND = 0.3  # how often a concept is predicted from the last timestep in training
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How noise is added over `steps` steps, and what the network predicts."""
@@ -60,6 +63,16 @@ class Schedule:
         """arXiv 2412.08821, equation 14."""
         t = min(max(t, 1e-32), 1 - 1e-7)
         return 1 / (1 + math.exp(self.alpha * math.log(t / (1 - t)) - self.beta))
+
+    def draw(self, real: Tensor) -> Tensor:
+        """Timesteps [N, T] to train concepts `real` [N, T] at: often the last, else any.
+
+        A concept has so many components that a little of it gives it away: only where nothing is left of it must a
+        network learn from the document, and even draws would teach it that at one step in a hundred.
+        """
+        t = torch.randint(self.steps, real.shape, device=real.device)
+        blind = torch.rand(real.shape, device=real.device) < BLIND
+        return torch.where(blind, self.steps - 1, t)
 
     def add_noise(self, concepts: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Concepts [..., D] as they are after t [...] steps."""

@@ -35,7 +35,7 @@ class OneTower(ConceptModel):
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
         """As of the two towers (section 2.3.2)."""
-        t = torch.randint(self.schedule.steps, batch.real.shape, device=read.device)
+        t = self.schedule.draw(batch.real)
         noise = torch.randn_like(batch.concepts)
         without = torch.rand(batch.real.shape, device=read.device) < DROP
         noisy = self.schedule.add_noise(batch.concepts, noise, t)

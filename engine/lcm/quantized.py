@@ -20,6 +20,8 @@ from .model import Batch, ConceptModel
 from .quantizer import ResidualQuantizer
 from .two_tower import DROP
 
+FIRST = 0.3  # how often the first codebook is what is trained, whatever the draw
+
 
 class Quantized(ConceptModel):
     """What both have: the quantizer, the backbone, and how a concept is made."""
@@ -40,6 +42,8 @@ class Quantized(ConceptModel):
     def made(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """For one level drawn for each concept: the levels [N, T], the sums so far [N, T, D], the units [N, T]."""
         level = torch.randint(self.dims.codebooks, batch.real.shape, device=batch.real.device)
+        # The first codebook says the most, and must be learnt from the document alone.
+        level[torch.rand(batch.real.shape, device=level.device) < FIRST] = 0
         codes = self.quantizer.encode(batch.concepts.flatten(0, 1))
         sums = self.quantizer.partial(codes)
         rows, flat = torch.arange(len(codes), device=codes.device), level.flatten()

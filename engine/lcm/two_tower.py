@@ -202,8 +202,8 @@ class TwoTower(ConceptModel):
         return self.denoiser(noisy, t, states, mask[:, None])
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
-        """Mean squared error of what the schedule has predicted, at timesteps drawn evenly (section 2.3.2)."""
-        t = torch.randint(self.schedule.steps, batch.real.shape, device=read.device)
+        """Mean squared error of what the schedule has predicted, at drawn timesteps (section 2.3.2)."""
+        t = self.schedule.draw(batch.real)
         noise = torch.randn_like(batch.concepts)
         without = torch.rand(batch.real.shape, device=read.device) < DROP
         predicted = self.denoise(read, self.schedule.add_noise(batch.concepts, noise, t), t, without)

@@ -32,12 +32,13 @@ class Weights:
         self.averaged = self.exact.clone()
         self.computing = self.exact.bfloat16()
         self.gradient = torch.zeros_like(self.computing)
-        self.places: dict[str, tuple[slice, torch.Size]] = {}
+        self.places: dict[str, tuple[slice, torch.Size]] = {}  # of what is trained
         module.bfloat16()
         start = 0
         for name, parameter in module.named_parameters():
             place = slice(start, start + parameter.numel())
-            self.places[name] = place, parameter.shape
+            if parameter.requires_grad:
+                self.places[name] = place, parameter.shape
             parameter.data = self.computing[place].view_as(parameter)
             parameter.grad = self.gradient[place].view_as(parameter)
             start = place.stop

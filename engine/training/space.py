@@ -45,6 +45,7 @@ from .optimizer import Optimizer, Weights
 
 NAN_STEPS = 10  # so many in a row stop the run
 TOWERS = ("encoder", "decoder")
+TEMPERATURE = 0.05  # of the contrastive loss, for cosines
 LOSS = 0.5  # BLEU that packing as int8 may cost
 
 
@@ -58,6 +59,7 @@ class Recipe(Mixture):
     encoder_rate: float = 2e-4  # 0: the encoder, and with it every concept, stays as it is
     decoder_rate: float = 1.2e-3
     align: float = 0.5  # weight of the alignment loss
+    contrast: float = 0.1  # weight of the contrastive loss
     noise: float = 0.25  # largest standard deviation of the noise on a concept (its own is 1)
     frequent: int = 5000  # pieces that are in every step's softmax
     drawn: int = 1500  # pieces that stand for all others in it
@@ -137,8 +139,9 @@ class SpaceModel(nn.Module):
 
     def losses(
         self, batch: list[Unit], shortlist: Shortlist, noise: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Token cross-entropy (nats) and alignment (mean squared difference between translations)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Token cross-entropy (nats), alignment (mean squared difference between translations), and contrast (nats):
+        how hard it is to tell a translation from those of the batch's other sentences."""
         device = self.decoder.embed.weight.device
         sources = [ids for unit in batch for ids in unit.sources]
         said = [target for unit in batch for target in unit.targets]
@@ -160,9 +163,17 @@ class SpaceModel(nn.Module):
         tokens = TokenLoss.apply(states, weight, shift.to(device), wanted.to(device))
         pairs = [first for first, unit in zip(firsts, batch, strict=False) if len(unit.sources) == 2]
         if not pairs:
-            return tokens, tokens.new_zeros(())
+            return tokens, tokens.new_zeros(()), tokens.new_zeros(())
         a = torch.tensor(pairs, device=device)
-        return tokens, (z[a] - z[a + 1]).square().mean()
+        left, right = z[a].float(), z[a + 1].float()
+        return tokens, (left - right).square().mean(), contrast(left, right)
+
+
+def contrast(left: Tensor, right: Tensor) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748, equation 4) of translations [N, D] and [N, D], both ways."""
+    likeness = functional.normalize(left, dim=1) @ functional.normalize(right, dim=1).T / TEMPERATURE
+    own = torch.arange(len(left), device=left.device)
+    return (functional.cross_entropy(likeness, own) + functional.cross_entropy(likeness.T, own)) / 2
 
 
 def averaged_model(saved: dict[str, Any]) -> SpaceModel:
@@ -228,12 +239,14 @@ class Run:
         if not self.checkpoint.exists():
             initialize(self.model, init, pieces, recipe.fresh_layers)
         self.model.to(self.device)
+        self.model.encoder.requires_grad_(recipe.encoder_rate > 0)
+        # The pieces keep the meanings that e5 learnt from far more text, so that rare words stay among their kin.
+        self.model.encoder.embed.requires_grad_(False)
         self.parts = {
             "encoder": Weights(self.model.encoder, recipe.encoder_rate),
             "decoder": Weights(self.model.decoder, recipe.decoder_rate),
         }
         self.trained = [part for part in self.parts.values() if part.peak]
-        self.model.encoder.requires_grad_(recipe.encoder_rate > 0)
         self.optimizer = Optimizer(self.trained, self.rank, self.processes)
         self.step = self.seen = self.skipped = self.in_a_row = 0
         self.valid: list[Pair] = []
@@ -283,12 +296,12 @@ class Run:
             with (self.out / "log.jsonl").open("a") as log:
                 print(json.dumps(record), file=log)
 
-    def train_on(self, batch: list[Unit]) -> tuple[float, float]:
+    def train_on(self, batch: list[Unit]) -> tuple[float, float, float]:
         """One step on one batch for each process; the losses, nan where the step was skipped."""
         recipe = self.recipe
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.seen + self.rank)
-        tokens, align = self.model.losses(batch, self.shortlist, recipe.noise, generator)
-        (tokens + recipe.align * align).backward()
+        tokens, align, against = self.model.losses(batch, self.shortlist, recipe.noise, generator)
+        (tokens + recipe.align * align + recipe.contrast * against).backward()
         norm = torch.stack([part.take_gradient(self.processes) for part in self.trained]).norm()
         if torch.isfinite(norm):
             for part in self.trained:
@@ -302,7 +315,7 @@ class Run:
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         self.step += 1
         self.seen += self.processes
-        return tokens.item(), align.item()
+        return tokens.item(), align.item(), against.item()
 
     def validate(self) -> None:
         """Note the averaged weights' scores on a few held-out pairs."""
@@ -336,7 +349,7 @@ class Run:
 
     def steps(self, minutes: float, asked: Event) -> None:
         saved_at = began = time.monotonic()
-        losses: list[tuple[float, float]] = []
+        losses: list[tuple[float, float, float]] = []
         # Each process takes its turn at the stream.
         for batch in itertools.islice(self.batches.stream(self.seen + self.rank), 0, None, self.processes):
             if self.step >= self.recipe.steps or self.agreed(asked.is_set()):
@@ -349,8 +362,8 @@ class Run:
             if len(losses) == 50:
                 means = torch.tensor(losses).nanmean(0).tolist()
                 seconds = (time.monotonic() - began) / len(losses)
-                record = {"step": self.step, "tokens": round(means[0], 4), "align": round(means[1], 4)}
-                self.note(record | {"seconds": round(seconds, 3), "skipped": self.skipped})
+                record = dict(zip(("tokens", "align", "contrast"), (round(loss, 4) for loss in means), strict=True))
+                self.note({"step": self.step, **record, "seconds": round(seconds, 3), "skipped": self.skipped})
                 losses, began = [], time.monotonic()
             if self.agreed(self.rank == 0 and time.monotonic() - saved_at > minutes * 60):
                 self.save()
