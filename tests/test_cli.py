@@ -169,6 +169,7 @@ def test_evaluates_models_on_documents(run, tmp_path: Path) -> None:
         "l2 model",
         "l2 repeat",
         "contrast model",
+        "contrast written",
         "l2 written",
         "l2 round trip",
         "paraphrasing",

@@ -140,10 +140,9 @@ def test_labels_are_different_words_inside_the_map(landscape):
 def test_the_measured_errors_are_small(landscape):
     error = landscape.error
     # UMAP's own transform differs from itself by 0.03 (median) and 0.10 (9 in 10) from one seed to another.
-    # The network lies further off than that, the more so since concepts vary in all their directions.
-    assert error["placement_median"] < 0.12
-    assert error["placement_90"] < 0.4
-    assert error["neighbours_kept"] > 0.15
+    assert error["placement_median"] < 0.03
+    assert error["placement_90"] < 0.1
+    assert error["neighbours_kept"] > 0.3
     assert error["inverse_90"] < 0.02
     assert error["same_language"] < 0.3
 

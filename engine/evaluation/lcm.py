@@ -176,9 +176,10 @@ def evaluate_lcm(
     """Measure concept models on documents (language, sentences), all taken to be whole; plain values, ready for JSON.
 
     For each model: `scores`, and contrastive accuracy in each language where there are several; of what it writes after
-    each true prefix the distance to the truth (l2), the same after decoding and encoding again (l2 round trip) and the
-    cosine to the concept before (paraphrasing); and of `free` documents that go on from their first three sentences by
-    up to `sentences`: distinct-2, the share of sentences that were said before, and the share that ends by itself.
+    each true prefix contrastive accuracy, the distance to the truth (l2), the same after decoding and encoding again
+    (l2 round trip) and the cosine to the concept before (paraphrasing); and of `free` documents that go on from their
+    first three sentences by up to `sentences`: distinct-2, the share of sentences that were said before, and the share
+    that ends by itself.
     """
     vectors: list[np.ndarray] = []
     for lang, said in documents:
@@ -199,10 +200,12 @@ def evaluate_lcm(
             own = scores(model, held, [i for i, (code, _) in enumerate(documents) if code == lang])
             if own:
                 found[f"contrast {lang}"] = own["contrast model"]
-        short = [v[: model.dims.context] for v in vectors][: 2 * free]
+        short = [v[: model.dims.context] for v in vectors]
         written, truth = follow(model, short)
         langs = [documents[i][0] for i, v in enumerate(short) if len(v) > 1]
         before = [v[:-1] for v in short if len(v) > 1]
+        owner = np.repeat(np.arange(len(truth)), [len(own) for own in truth])
+        found["contrast written"] = round(contrast(np.concatenate(written), np.concatenate(truth), owner), 4)
         again = [reread(space, w, lang) for w, lang in zip(written, langs, strict=True)]
         found["l2 written"] = mean_distance(written, truth)
         found["l2 round trip"] = mean_distance(again, truth)
