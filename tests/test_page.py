@@ -275,6 +275,7 @@ def test_a_writers_session(page: Page, program: Program) -> None:
     # Slide between two sentences and take what lies there.
     row(page, 1).click()
     row(page, 2).click(modifiers=["Shift"])
+    assert page.evaluate("getSelection().toString()") == ""  # sentences are taken, not letters
     found = page.locator("#inspector .proposal")
     expect(found).not_to_have_class(re.compile("waiting"))
     slider = page.locator("#inspector input[type=range]")

@@ -116,6 +116,12 @@ list.addEventListener("click", (event) => {
     else desk.select([id]);
   }
 });
+// Shift and a click take sentences, not the letters between two places.
+list.addEventListener("mousedown", (event) => {
+  if (!event.shiftKey || !event.target.closest("li")) return;
+  event.preventDefault();
+  list.focus({ preventScroll: true });
+});
 list.addEventListener("dblclick", (event) => {
   if (event.target.closest("li")) desk.emit("edit");
 });
