@@ -155,12 +155,18 @@ def test_a_file_that_changed_since_it_was_fetched(server: type[Server], tmp_path
         verify(file, tmp_path)
 
 
+def test_a_tokenizer_that_is_not_the_official_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / TOKENIZER.name).write_bytes(b"another")
+    with pytest.raises(WeightsError, match="another checksum than the official one"):
+        verify(TOKENIZER, tmp_path)
+
+
 @pytest.fixture
 def toy(server: type[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """SONAR at a toy's size: the official names lead to this machine's server."""
     folder = toy_sonar.save(tmp_path / "toy")
     server.files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
-    here = tuple(replace(file, url=f"{server.home}/{file.name}") for file in OFFICIAL)
+    here = tuple(Official(file.name, f"{server.home}/{file.name}") for file in OFFICIAL)  # the toy's, not Meta's
     for module in (sonar, sonar_files):
         monkeypatch.setattr(module, "OFFICIAL", here)
     monkeypatch.setattr(sonar, "SONAR_ENCODER", toy_sonar.TOY_ENCODER)

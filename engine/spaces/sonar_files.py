@@ -22,7 +22,7 @@ TIMEOUT = 30  # seconds without a byte
 
 @dataclass(frozen=True)
 class Official:
-    """One file. Meta publishes neither sizes nor checksums of them, so both are None: not known.
+    """One file. Meta publishes neither sizes nor checksums; what others measured stands here, or None: not known.
 
     Where they are None, a download is held against the size that the server states, and a file on the disk against
     the checksum it had when it was fetched; and the names and shapes in it must be SONAR's before it is used.
@@ -38,7 +38,13 @@ class Official:
 HOME = "https://dl.fbaipublicfiles.com/SONAR/"
 ENCODER = Official("sonar_text_encoder.pt", HOME + "sonar_text_encoder.pt")
 DECODER = Official("sonar_text_decoder.pt", HOME + "sonar_text_decoder.pt")
-TOKENIZER = Official("sentencepiece.source.256000.model", HOME + "sentencepiece.source.256000.model")
+# The tokenizer is NLLB-200's, whose size and checksum its copies everywhere state (facebook/nllb-200-distilled-600M).
+TOKENIZER = Official(
+    "sentencepiece.source.256000.model",
+    HOME + "sentencepiece.source.256000.model",
+    4_852_054,
+    "14bb8dfb35c0ffdea7bc01e56cea38b9e3d5efcdcb9c251d6b40538e1aab555a",
+)
 OFFICIAL = (TOKENIZER, ENCODER, DECODER)  # the small one first: what is wrong with the network shows at once
 
 
@@ -180,7 +186,8 @@ def verify(file: Official, folder: Path) -> str:
     found = digest(path)
     known = remembered().get(str(path.resolve()), {}).get("sha256")
     if found != (file.sha256 or known or found):
-        raise WeightsError(f"{file.name} has another checksum than when it was fetched; remove it and fetch it again.")
+        than = "the official one" if file.sha256 else "when it was fetched"
+        raise WeightsError(f"{file.name} has another checksum than {than}; remove it and fetch it again.")
     remember(path, found)
     return found
 
