@@ -178,6 +178,9 @@ def test_evaluates_models_on_documents(run, tmp_path: Path) -> None:
         assert found[measure] >= 0, measure
     code, out, _ = run("evaluate", "lcm", path)
     assert code == 0 and "mutual information" in out and "contrast mean" in out
+    path.write_text(json.dumps({"lang": "eng", "text": stories[1]}) + "\n")  # none to be told from
+    code, out, _ = run("evaluate", "lcm", path, "--json")
+    assert code == 0 and "NaN" not in out and "contrast written" not in out
     path.write_text('{"lang": "eng", "text": "Alone."}\n')
     assert "no document of two sentences" in refused(run("evaluate", "lcm", path))
     path.write_text("no JSON\n")

@@ -23,7 +23,7 @@ from ..text import has_words
 from ..training.encode_corpus import texts
 from .pairs import language_codes
 
-BASELINES = ("repeat", "mean")  # the last concept again, and the mean of all: what any model must beat
+MOST = 4000  # concepts that are compared with each other: every one with all
 
 
 def read_documents(
@@ -98,9 +98,7 @@ def surprise(expected: np.ndarray, concepts: np.ndarray, centre: np.ndarray) -> 
     return 1 - (a * b).sum(1) / np.maximum(lengths, 1e-9)
 
 
-def scores(
-    model: ConceptModel, documents: Any, indices: np.ndarray | Sequence[int], most: int = 4000
-) -> dict[str, float]:
+def scores(model: ConceptModel, documents: Any, indices: np.ndarray | Sequence[int]) -> dict[str, float]:
     """l2, contrastive accuracy and the surprise's AUC of next concepts, next to the baselines.
 
     The first concept of a document and its end are left out: the baselines have nothing to say about them. The AUC is
@@ -120,7 +118,7 @@ def scores(
         later.append([int(rng.integers(t + 1, last)) if t + 1 < last else -1 for t in range(1, last)])
     if len(owner) < 2:
         return {}
-    guess, truth, before, own = (np.concatenate(x)[:most] for x in (guesses, truths, previous, owner))
+    guess, truth, before, own = (np.concatenate(x)[:MOST] for x in (guesses, truths, previous, owner))
     mean = np.broadcast_to(truth.mean(0), truth.shape)
     found: dict[str, float] = {}
     for name, values in (("model", guess), ("repeat", before), ("mean", mean)):
@@ -205,7 +203,9 @@ def evaluate_lcm(
         langs = [documents[i][0] for i, v in enumerate(short) if len(v) > 1]
         before = [v[:-1] for v in short if len(v) > 1]
         owner = np.repeat(np.arange(len(truth)), [len(own) for own in truth])
-        found["contrast written"] = round(contrast(np.concatenate(written), np.concatenate(truth), owner), 4)
+        if len(truth) > 1:
+            rows = (np.concatenate(written)[:MOST], np.concatenate(truth)[:MOST], owner[:MOST])
+            found["contrast written"] = round(contrast(*rows), 4)
         again = [reread(space, w, lang) for w, lang in zip(written, langs, strict=True)]
         found["l2 written"] = mean_distance(written, truth)
         found["l2 round trip"] = mean_distance(again, truth)

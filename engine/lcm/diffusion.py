@@ -21,7 +21,18 @@ from torch import Tensor
 Predict = Callable[[Tensor, int, int], tuple[Tensor, Tensor | None]]
 
 
-BLIND = 0.3  # how often a concept is predicted from the last timestep in training
+BLIND = 0.3  # how often a concept is predicted from the document alone in training
+
+
+def draw_levels(real: Tensor, count: int, blind: int) -> Tensor:
+    """How far each of the concepts `real` [N, T] that are trained on has come, of `count` levels [N, T]: often the
+    `blind` one, at which nothing is there of the concept, else any.
+
+    A concept has so many components that a little of it gives it away: only where nothing is there of it must a
+    network learn from the document, and even draws would teach it that at one level of many.
+    """
+    level = torch.randint(count, real.shape, device=real.device)
+    return torch.where(torch.rand(real.shape, device=real.device) < BLIND, blind, level)
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,8 @@ class Schedule:
         return 1 / (1 + math.exp(self.alpha * math.log(t / (1 - t)) - self.beta))
 
     def draw(self, real: Tensor) -> Tensor:
-        """Timesteps [N, T] to train concepts `real` [N, T] at: often the last, else any.
-
-        A concept has so many components that a little of it gives it away: only where nothing is left of it must a
-        network learn from the document, and even draws would teach it that at one step in a hundred.
-        """
-        t = torch.randint(self.steps, real.shape, device=real.device)
-        blind = torch.rand(real.shape, device=real.device) < BLIND
-        return torch.where(blind, self.steps - 1, t)
+        """Timesteps [N, T] to train concepts `real` [N, T] at: often the last, else any."""
+        return draw_levels(real, self.steps, blind=self.steps - 1)
 
     def add_noise(self, concepts: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Concepts [..., D] as they are after t [...] steps."""

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import Dimensions
-from .diffusion import Sampling
+from .diffusion import Sampling, draw_levels
 from .interleaved import Interleaved, Read
 from .model import Batch, ConceptModel
 from .quantizer import ResidualQuantizer
 from .two_tower import DROP
-
-FIRST = 0.3  # how often the first codebook is what is trained, whatever the draw
 
 
 class Quantized(ConceptModel):
@@ -41,9 +39,7 @@ class Quantized(ConceptModel):
 
     def made(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """For one level drawn for each concept: the levels [N, T], the sums so far [N, T, D], the units [N, T]."""
-        level = torch.randint(self.dims.codebooks, batch.real.shape, device=batch.real.device)
-        # The first codebook says the most, and must be learnt from the document alone.
-        level[torch.rand(batch.real.shape, device=level.device) < FIRST] = 0
+        level = draw_levels(batch.real, self.dims.codebooks, blind=0)
         codes = self.quantizer.encode(batch.concepts.flatten(0, 1))
         sums = self.quantizer.partial(codes)
         rows, flat = torch.arange(len(codes), device=codes.device), level.flatten()

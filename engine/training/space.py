@@ -140,8 +140,10 @@ class SpaceModel(nn.Module):
     def losses(
         self, batch: list[Unit], shortlist: Shortlist, noise: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Token cross-entropy (nats), alignment (mean squared difference between translations), and contrast (nats):
-        how hard it is to tell a translation from those of the batch's other sentences."""
+        """Token cross-entropy (nats), alignment (mean squared difference between translations), and contrast (nats).
+
+        Contrast is how hard it is to tell a sentence's translation from those of the batch's other sentences.
+        """
         device = self.decoder.embed.weight.device
         sources = [ids for unit in batch for ids in unit.sources]
         said = [target for unit in batch for target in unit.targets]
