@@ -60,7 +60,8 @@ def free_port(host: str, wanted: int | None) -> int:
 def load(chosen: argparse.Namespace) -> engine.Engine:
     """The engine that was asked for. A space that takes gigabytes says so first, and how far it is."""
     if chosen.space == "sonar":
-        from engine.spaces.sonar import best_device, best_dtype, memory_needed
+        from engine.device import best_device, best_dtype
+        from engine.spaces.sonar import memory_needed
 
         device = best_device(chosen.device)
         dtype = best_dtype(device)

@@ -185,12 +185,13 @@ def sonar_fetch(args: argparse.Namespace) -> None:
 
 
 def sonar_check(args: argparse.Namespace) -> None:
+    from .device import best_device, best_dtype
     from .spaces import sonar
 
     for name, found in sonar.check(args.sonar_dir).items():
         emit(name, found)
-    device = sonar.best_device()
-    dtype = sonar.best_dtype(device)
+    device = best_device()
+    dtype = best_dtype(device)
     emit(
         f"Loading takes {sonar.memory_needed(dtype):.1f} GB of memory ({str(dtype).removeprefix('torch.')}, {device})."
     )

@@ -13,11 +13,12 @@ import torch
 import toy_sonar
 
 from engine import Search
+from engine.device import best_device
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError
 from engine.spaces import checkpoint
 from engine.spaces.builtin import ASSETS
 from engine.spaces.languages import LANGUAGES
-from engine.spaces.sonar import SonarSpace, best_device
+from engine.spaces.sonar import SonarSpace
 from engine.spaces.sonar_files import DECODER, ENCODER, TOKENIZER
 from engine.spaces.transformer import SONAR_DECODER, SONAR_ENCODER, TextDecoder, TextEncoder
 

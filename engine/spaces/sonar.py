@@ -13,7 +13,8 @@ import numpy as np
 import sentencepiece
 import torch
 
-from ..errors import ConceptscapeError, TextError, WeightsError
+from ..device import best_device, best_dtype
+from ..errors import TextError, WeightsError
 from . import Language, Progress, Search, unknown_language
 from .checkpoint import load_decoder, load_encoder, read
 from .codec import Codec
@@ -136,6 +137,9 @@ class SonarSpace:
     ) -> list[list[str]]:
         return self.codec.decode(vectors, self.language(lang), search, self.tokenizer.decode, progress)
 
+    def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
+        return self.codec.likelihood([self.tokenizer.encode(text) for text in texts], vectors, self.language(lang))
+
 
 def check(folder: Path | None = None) -> dict[str, str]:
     """The SHA-256 of each official file of a folder, after its checksum and what is in it were found right.
@@ -148,31 +152,6 @@ def check(folder: Path | None = None) -> dict[str, str]:
     read(folder / ENCODER.name, SONAR_ENCODER, decoder=False)
     read(folder / DECODER.name, SONAR_DECODER, decoder=True)
     return sums
-
-
-def best_device(wanted: str | None = None) -> torch.device:
-    """The device that was asked for, else a GPU where there is one. Raises ConceptscapeError."""
-    mps = torch.backends.mps.is_available()
-    if wanted is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(wanted)
-        here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}.get(device.type, 0)
-        if (device.index or 0) < here:
-            return device
-    except RuntimeError:
-        pass
-    raise ConceptscapeError(f"There is no device {wanted!r} here; leave --device out, or use cpu.")
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the device multiplies it faster than fp32, rather than only storing it; else fp32."""
-    if device.type == "cuda":
-        good = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        features = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        good = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in features)
-    return torch.bfloat16 if good else torch.float32
 
 
 def memory_needed(dtype: torch.dtype) -> float:

@@ -29,6 +29,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ..device import best_dtype
 from ..errors import ConceptscapeError, TrainingError, WeightsError
 from ..evaluation.lcm import auc, predictions, scores
 from ..lcm.base import BaseLCM
@@ -177,6 +178,7 @@ class Run:
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        self.bf16 = best_dtype(self.device) == torch.bfloat16
         self.learn = np.flatnonzero(~documents.valid)
         self.check = np.flatnonzero(documents.valid & (np.array(documents.langs) == english_or_all(documents)))
         if not len(self.learn) or not len(self.check):
@@ -305,7 +307,7 @@ class Run:
         # What a model draws by itself (dropout, timesteps) is the same in a resumed run.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.processes + self.rank)
         self.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bf16(self.device)):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.words.loss(self.model, batch, own, read) if self.words else self.model.loss(batch, read)
         weight = 0.0 if empty else float(real.sum()) * self.processes / total
         self.optimizer.zero_grad(set_to_none=True)
@@ -336,7 +338,7 @@ class Run:
             batch = collate(self.documents, windows)
             concepts = self.model.normalizer.normalize(batch.concepts.to(self.device))
             batch = Batch(concepts, batch.real.to(self.device))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bf16(self.device)):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss = (
                     self.words.loss(self.averaged, batch, windows, concepts)
                     if self.words
@@ -419,14 +421,6 @@ def english_or_all(documents: Documents) -> Any:
     langs = np.array(documents.langs)
     learnt = set(langs[~documents.valid])
     return "eng" if learnt == {"eng"} else langs
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether products in bf16 are faster than in fp32: on GPUs, and where the processor has instructions for them."""
-    if device.type != "cpu":
-        return True
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(capable()) or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
