@@ -22,6 +22,7 @@ from .document import ConceptNode, Document, Provenance
 from .errors import TextError, WeightsError
 from .gradient import gradients
 from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
+from .wording import CHOICES, Continuation, surest, vectors_of
 
 if TYPE_CHECKING:
     import pandas
@@ -42,14 +43,6 @@ __all__ = [
 ]
 
 READ_LIMIT = 5_000  # sentences kept in the reading cache, about 10 MB
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """A concept that the model went on with, and the sentence it decodes to."""
-
-    text: str
-    vector: np.ndarray
 
 
 @dataclass
@@ -164,14 +157,15 @@ class Engine:
         but no fewer than `minimum`.
 
         Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a
-        prediction may lie between sentences, and the model was trained on sentences.
+        prediction may lie between sentences, and the model was trained on sentences. Of several that are drawn, that
+        one is taken of whose sentence the decoder is surest.
         """
         from .lcm import Stop, generate
 
         made: list[Continuation] = []
 
-        def refine(predicted: np.ndarray) -> np.ndarray:
-            made.extend(self._said(predicted, lang))
+        def refine(drawn: np.ndarray) -> np.ndarray:
+            made.extend(surest(self.space, drawn, lang))
             return made[-1].vector[None]
 
         accepted = generate(
@@ -180,6 +174,7 @@ class Engine:
             n,
             seed=seed,
             temperature=temperature,
+            choices=1 if temperature == 0 else CHOICES,
             refine=refine,
             on_concept=lambda _: on_concept(made[-1]) if on_concept else None,
             progress=progress,
@@ -205,25 +200,24 @@ class Engine:
 
         said: dict[bytes, Continuation] = {}
 
-        def refine(predicted: np.ndarray) -> np.ndarray:
-            found = self._said(predicted, lang)
+        def refine(drawn: np.ndarray) -> np.ndarray:
+            found = surest(self.space, drawn, lang)
             said.update((one.vector.tobytes(), one) for one in found)
-            return np.stack([one.vector for one in found])
+            return vectors_of(found)
 
         found = infill(
-            self.lcm(model), left, right, n, seed=seed, temperature=temperature, refine=refine
-        )  # fmt: skip
+            self.lcm(model),
+            left,
+            right,
+            n,
+            candidates=8,
+            seed=seed,
+            temperature=temperature,
+            choices=2,
+            refine=refine,
+        )
         chosen = [said[vector.tobytes()] for vector in found]
         return [one for one in chosen if text.has_words(one.text)]
-
-    def _said(self, predicted: np.ndarray, lang: str) -> list[Continuation]:
-        """Predicted concepts [N, D] as sentences, and the concepts of these."""
-        sentences = self.decode(predicted, lang)
-        vectors = np.asarray(predicted, np.float32).copy()
-        worded = [i for i, sentence in enumerate(sentences) if text.has_words(sentence)]
-        if worded:
-            vectors[worded] = self.encode([sentences[i] for i in worded], lang)
-        return [Continuation(sentence, vector) for sentence, vector in zip(sentences, vectors, strict=True)]
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Places of concepts [N, D] on the landscape, float32 [N, 2]."""

@@ -7,6 +7,7 @@ import pytest
 from engine import Engine, Search
 from engine.document import Document
 from engine.errors import SeedError, TextError, VectorError, WeightsError
+from engine.wording import surest
 
 
 def test_importing_the_engine_is_light() -> None:
@@ -43,6 +44,26 @@ def test_continuing_is_seeded_and_ends(e: Engine, story: Document) -> None:
     assert len(long) < 120  # a document ends by itself
     german = e.continue_(begun, 1, "deu_Latn", seed=7)
     assert german[0].text != first[0].text
+
+
+def test_of_what_is_drawn_the_surest_sentence_is_written(e: Engine, story: Document) -> None:
+    said = ["The dog is sleeping in the garden.", "He is tired."]
+    clear = e.encode(said, "eng_Latn")
+    noise = np.random.default_rng(0).standard_normal(clear.shape).astype(np.float32)
+    blurred = clear + 1.5 * noise * np.linalg.norm(clear, axis=1, keepdims=True) / np.linalg.norm(noise)
+    drawn = np.stack([np.stack([blurred[0], clear[0]]), np.stack([clear[1], blurred[1]])])
+    assert [one.text for one in surest(e.space, drawn, "eng_Latn")] == said
+    assert [one.text for one in surest(e.space, drawn[:, :1], "eng_Latn")] == e.decode(drawn[:, 0], "eng_Latn")
+
+    def sure(temperature: float | None, seed: int) -> float:
+        found = e.continue_(story.vectors[:4], 1, "eng_Latn", seed=seed, minimum=1, temperature=temperature)
+        return float(e.space.likelihood([found[0].text], found[0].vector[None], "eng_Latn")[0])
+
+    assert sure(0, 1) == sure(0, 2)  # at temperature 0 there is nothing to choose from
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.CHOICES", 1)
+        single = np.mean([sure(1.0, seed) for seed in range(6)])
+    assert np.mean([sure(1.0, seed) for seed in range(6)]) > single
 
 
 def test_any_model_that_ships_goes_on(e: Engine, story: Document) -> None:

@@ -50,6 +50,9 @@ class Phrasebook:
     def alternatives(self, vectors, lang, *, search, progress=None) -> list[list[str]]:
         return [[text] for text in self.decode(vectors, lang)]
 
+    def likelihood(self, texts, vectors, lang) -> np.ndarray:
+        return np.array([-float(text != said) for text, said in zip(texts, self.decode(vectors, lang), strict=True)])
+
 
 def tsv(*rows: tuple[str, ...], end: str = "\n") -> bytes:
     return "".join("\t".join(row) + end for row in rows).encode()

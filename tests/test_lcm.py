@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -321,11 +322,11 @@ def test_two_towers_worked_out_beforehand_say_the_same() -> None:
         )[:, -1]
         assert torch.allclose(seen[0][0], slow, atol=1e-4)
         free = model.denoise(torch.zeros(1, 1, 16), noisy[None], torch.full((1, 1), 60))[:, 0]
-        memory = model.start(1)
-        both = Prepared(model.denoiser, [60])
-        found = model._predict(reading.memory, both, torch.cat([noisy, noisy]), 0)
-        assert torch.allclose(found[1:], free, atol=1e-4)
-        assert torch.allclose(model._predict(memory, both, noisy, 0), free, atol=1e-4)
+        prepared = Prepared(model.denoiser, [60])
+        both = prepared(torch.stack([noisy, noisy], 1), 0, *model._sight(reading.memory, free=True))
+        assert torch.allclose(both[:, 1], free, atol=1e-4)
+        nothing_read = prepared(noisy[:, None], 0, *model._sight(model.start(1), free=False))
+        assert torch.allclose(nothing_read[:, 0], free, atol=1e-4)
 
 
 # ---- generator ------------------------------------------------------------------------------------------------------
@@ -347,6 +348,51 @@ def test_documents_go_on_together_as_they_would_alone(model: ConceptModel) -> No
     for prefix, seed, own in zip(prefixes, [5, 6, 7], together, strict=True):
         alone = generate(model, prefix, 4, seed=seed, how=QUICK, stop=ON)
         assert np.allclose(own, alone, atol=1e-3)
+
+
+def test_choices_are_offered_for_every_concept_and_the_chosen_one_is_read(model: ConceptModel) -> None:
+    offered: list[np.ndarray] = []
+
+    def refine(drawn: np.ndarray) -> np.ndarray:
+        offered.append(drawn)
+        return drawn[:, -1]
+
+    def run(prefixes: list[np.ndarray], seeds: list[int]) -> list[np.ndarray]:
+        return generate_all(
+            model, prefixes, 3, seeds=seeds, temperature=5.0, how=QUICK, choices=3, refine=refine, stop=ON
+        )
+
+    made = run([told(2), told(5, 4)], [5, 6])
+    assert [drawn.shape for drawn in offered] == [(2, 3, 16)] * 3
+    assert np.array_equal(np.stack(offered)[:, 1, -1], made[1])
+    for drawn in offered:
+        assert min(np.abs(a - b).max() for row in drawn for a, b in itertools.combinations(row, 2)) > 0.01
+    assert np.allclose(run([told(5, 4)], [6])[0], made[1], atol=1e-3)
+    # The first choice is what would be drawn without any; what is read then differs.
+    alone = generate(model, told(2), 1, seed=5, temperature=5.0, how=QUICK, stop=ON)
+    assert np.allclose(offered[0][0, 0], alone[0], atol=1e-3)
+    follows = Reading(model, [np.concatenate([told(2), made[0][:1]])]).expect()[0]
+    other = Reading(model, [np.concatenate([told(2), offered[0][0, :1]])]).expect()[0]
+    assert np.abs(follows - other).max() > 1e-3
+
+
+def test_what_ends_leaves_with_all_its_choices() -> None:
+    model = made("base")
+    sizes: list[tuple[int, ...]] = []
+    said: list[np.ndarray] = []
+
+    def refine(drawn: np.ndarray) -> np.ndarray:
+        sizes.append(drawn.shape[:2])
+        said.append(drawn[:, 0].copy())
+        if len(said) == 2:
+            said[1][0] = said[0][0]  # the first document says the same again
+        return said[-1]
+
+    found = generate_all(
+        model, [told(2), told(5, 4), told(3, 7)], 3, seeds=[1, 2, 3], choices=2, refine=refine, stop=Stop(end=2.0)
+    )
+    assert sizes[:2] == [(3, 2), (3, 2)] and sizes[2] == (2, 2)
+    assert [len(own) for own in found] == [1, 3, 3]
 
 
 def test_generated_concepts_are_as_long_as_sentences(model: ConceptModel) -> None:
@@ -556,8 +602,8 @@ def test_shipped_model_ends_stories(shipped: ConceptModel, space: ConceptSpace) 
 def test_shipped_model_goes_on_in_sentences(shipped: ConceptModel, space: ConceptSpace) -> None:
     story = space.encode(STORY, "eng_Latn")
 
-    def refine(concepts: np.ndarray) -> np.ndarray:
-        return space.encode(space.decode(concepts, "eng_Latn"), "eng_Latn")
+    def refine(drawn: np.ndarray) -> np.ndarray:
+        return space.encode(space.decode(drawn[:, 0], "eng_Latn"), "eng_Latn")
 
     seeds = [1, 1, 2, 3, 4]
     found = generate_all(shipped, [story] * 5, 3, seeds=seeds, temperature=0.6, refine=refine, stop=Stop(minimum=1))

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy_sonar
 
 from engine import Search
 from engine.errors import Cancelled, ConceptscapeError, LanguageError, TextError, VectorError
 from engine.spaces import ConceptSpace, load_space
+from engine.spaces.builtin import EOS
 from engine.spaces.languages import LANGUAGES
 
 PACKAGE = importlib.util.find_spec("fairseq2") is not None
@@ -77,6 +79,33 @@ def test_alternatives_differ(space: ConceptSpace) -> None:
     search = Search("sample", alternatives=3, temperature=1.5, seed=1, max_tokens=10)
     for found in space.alternatives(space.encode(TEXTS, "eng_Latn"), "deu_Latn", search=search):
         assert 1 <= len(set(found)) == len(found) <= 3
+
+
+def test_likelihood_is_that_of_decoding(space: ConceptSpace) -> None:
+    if space.name == "sonar-space":
+        with pytest.raises(ConceptscapeError, match="use --space sonar"):
+            space.likelihood(TEXTS, space.encode(TEXTS, "eng_Latn"), "eng_Latn")
+        return
+    vectors = space.encode(TEXTS * 12, "eng_Latn")
+    found = space.likelihood(TEXTS * 12, vectors, "eng_Latn")
+    assert found.shape == (36,) and (found < 0).all()
+    assert np.allclose(found[:3], found[3:6], atol=1e-4)
+    alone = [
+        space.likelihood([text], vector[None], "eng_Latn")[0] for text, vector in zip(TEXTS, vectors, strict=False)
+    ]
+    assert np.allclose(found[:3], alone, atol=1e-4)
+    assert space.likelihood([], vectors[:0], "eng_Latn").shape == (0,)
+    if space.name == "builtin":  # the other's weights are random
+        assert (found[:3] > space.likelihood(TEXTS[1:] + TEXTS[:1], vectors[:3], "eng_Latn") + 1).all()
+        # The probability of each token after those before it, worked out without the cache.
+        said = [*space.tokens(TEXTS[0]), EOS]
+        decoder, concept = space.decoder, torch.from_numpy(vectors[:1])
+        with torch.inference_mode():
+            states = decoder.states(torch.tensor([said[:-1]]), decoder.condition(concept), torch.tensor([0]))
+            surprises = torch.nn.functional.cross_entropy(decoder.logits(states)[0], torch.tensor(said))
+        assert found[0] == pytest.approx(-float(surprises), abs=1e-4)
+    with pytest.raises(LanguageError):
+        space.likelihood(TEXTS, vectors[:3], "xxx_Latn")
 
 
 def test_what_is_refused(space: ConceptSpace) -> None:

@@ -19,8 +19,8 @@ from ..errors import CorpusError
 from ..lcm import ConceptModel, Reading, Stop, generate_all
 from ..lcm.model import Batch
 from ..spaces import ConceptSpace, Progress
-from ..text import has_words
 from ..training.encode_corpus import texts
+from ..wording import CHOICES, surest, vectors_of, worded
 from .pairs import language_codes
 
 MOST = 4000  # concepts that are compared with each other: every one with all
@@ -206,7 +206,7 @@ def evaluate_lcm(
         if len(truth) > 1:
             rows = (np.concatenate(written)[:MOST], np.concatenate(truth)[:MOST], owner[:MOST])
             found["contrast written"] = round(contrast(*rows), 4)
-        again = [reread(space, w, lang) for w, lang in zip(written, langs, strict=True)]
+        again = [vectors_of(worded(space, w, lang)) for w, lang in zip(written, langs, strict=True)]
         found["l2 written"] = mean_distance(written, truth)
         found["l2 round trip"] = mean_distance(again, truth)
         found["paraphrasing"] = round(
@@ -224,16 +224,6 @@ def mean_distance(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> f
     return round(float(np.linalg.norm(np.concatenate(found) - np.concatenate(truth), axis=1).mean()), 4)
 
 
-def reread(space: ConceptSpace, vectors: np.ndarray, lang: str) -> np.ndarray:
-    """The concepts [N, D] of the sentences that vectors [N, D] decode to; what decodes to no words stays."""
-    said = space.decode(vectors, lang)
-    again = vectors.copy()
-    rows = [i for i, sentence in enumerate(said) if has_words(sentence)]
-    if rows:
-        again[rows] = space.encode([said[i] for i in rows], lang)
-    return again
-
-
 def free_generation(
     space: ConceptSpace, model: ConceptModel, lang: str, documents: Sequence[np.ndarray], sentences: int
 ) -> dict[str, float]:
@@ -243,7 +233,8 @@ def free_generation(
         [vectors[:3] for vectors in documents],
         sentences,
         seeds=range(len(documents)),
-        refine=lambda vectors: reread(space, vectors, lang),
+        choices=CHOICES,
+        refine=lambda drawn: vectors_of(surest(space, drawn, lang)),
         stop=Stop(repetition=2.0),
     )
     texts = [space.decode(vectors, lang) if len(vectors) else [] for vectors in made]

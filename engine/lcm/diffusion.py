@@ -65,6 +65,11 @@ class Schedule:
             kept = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
         return kept
 
+    def amplitudes(self, t: int) -> tuple[float, float]:
+        """What the concept and the noise are multiplied with after t steps."""
+        kept = float(self.kept[t])  # a plain number: with a tensor each product would cost as much as a small matrix's
+        return math.sqrt(kept), math.sqrt(1 - kept)
+
     @staticmethod
     def cosine(t: float) -> float:
         """Nichol & Dhariwal, arXiv 2102.09672, equation 17."""
@@ -93,21 +98,21 @@ class Schedule:
 
     def concept(self, predicted: Tensor, noisy: Tensor, t: int) -> Tensor:
         """The clean concepts [N, D] that a prediction stands for."""
-        kept = self.kept[t]
+        signal, noise = self.amplitudes(t)
         if self.prediction == "sample":
             return predicted
         if self.prediction == "epsilon":
-            return (noisy - (1 - kept).sqrt() * predicted) / kept.sqrt()
-        return kept.sqrt() * noisy - (1 - kept).sqrt() * predicted
+            return (noisy - noise * predicted) / signal
+        return signal * noisy - noise * predicted
 
     def noise(self, predicted: Tensor, noisy: Tensor, t: int) -> Tensor:
         """The noise [N, D] that a prediction stands for."""
-        kept = self.kept[t]
+        signal, noise = self.amplitudes(t)
         if self.prediction == "epsilon":
             return predicted
         if self.prediction == "v":
-            return kept.sqrt() * predicted + (1 - kept).sqrt() * noisy
-        return (noisy - kept.sqrt() * predicted) / (1 - kept).sqrt()
+            return signal * predicted + noise * noisy
+        return (noisy - signal * predicted) / noise
 
     def timesteps(self, count: int) -> list[int]:
         """`count` timesteps from the noisiest on, evenly spaced ("trailing", arXiv 2305.08891, table 2)."""
@@ -142,22 +147,21 @@ def denoise_path(
     x, timesteps = start.clamp(-100, 100), schedule.timesteps(sampling.steps)
     for i, t in enumerate(timesteps):
         with_document, without = predict(x, i, t)
-        kept = schedule.kept[t]
-        before = schedule.kept[timesteps[i + 1]] if i + 1 < len(timesteps) else torch.tensor(1.0)
+        signal, level = schedule.amplitudes(t)
+        before, level_before = schedule.amplitudes(timesteps[i + 1]) if i + 1 < len(timesteps) else (1.0, 0.0)
         # At the last timestep there is next to no signal, or none, to tell noise from: Meta's code guides after it.
         if without is None or t == schedule.steps - 1:
             concept = schedule.concept(with_document, x, t)
             noise = schedule.noise(with_document, x, t)
         else:
             noise = guided(schedule.noise(with_document, x, t), schedule.noise(without, x, t), sampling)
-            concept = (x - (1 - kept).sqrt() * noise) / kept.sqrt()
+            concept = (x - level * noise) / signal
         noise = noise / sampling.epsilon_scaling
         if sampling.threshold is not None:
             concept = thresholded(concept, sampling.threshold, sampling.ceiling)
         yield concept
-        variance = (1 - before) / (1 - kept) * (1 - kept / before)
-        deviation = sampling.eta * variance.sqrt()
-        x = before.sqrt() * concept + (1 - before - deviation**2).clamp_min(0).sqrt() * noise
+        deviation = sampling.eta * level_before / level * math.sqrt(1 - (signal / before) ** 2)
+        x = before * concept + math.sqrt(max(level_before**2 - deviation**2, 0)) * noise
         if sampling.eta > 0 and fresh is not None:
             x = x + deviation * fresh()
         x = x.clamp(-100, 100)

@@ -13,7 +13,8 @@ from ..spaces import Progress
 from .diffusion import Sampling
 from .model import ConceptModel, Reading, checked
 
-# Takes predictions [N, D] to where sentences lie (by decoding and encoding them again), [N, D].
+# Takes what was drawn for each document [N, choices, D] to one concept each, [N, D], where sentences lie (by decoding
+# and encoding again).
 Refine = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,6 +36,7 @@ def generate_all(
     seeds: Sequence[int],
     temperature: float | None = None,
     how: Sampling = Sampling(),
+    choices: int = 1,
     refine: Refine | None = None,
     on_concept: Callable[[int, np.ndarray], None] | None = None,
     progress: Progress | None = None,
@@ -46,8 +48,9 @@ def generate_all(
     several seeds gives alternatives, spread out by `temperature` (None: as the kind of model has it; at 0 all are the
     same). N may be 0: a new document.
 
-    A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions
-    is checked for repetition, read as context and generated. `on_concept` gets a document's number and each concept
+    A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions,
+    of which there are `choices` for each concept, is checked for repetition, read as context and generated; without it
+    the first is. `on_concept` gets a document's number and each concept
     as it comes, `progress` (generated, n) as the longest has; either may raise `Cancelled`. Raises VectorError for a
     prefix that the model can't read.
     """
@@ -56,17 +59,17 @@ def generate_all(
     threshold = float(model.end_threshold) if stop.end is None else stop.end
     told = [checked(prefix, model.dims.concept) for prefix in prefixes]
     made: list[list[np.ndarray]] = [[] for _ in prefixes]
-    draws = [seeded(seed) for seed in seeds]
-    reading = Reading(model, told)
+    draws = [[seeded(seed), *(seeded(seed, choice) for choice in range(1, choices))] for seed in seeds]
+    reading = Reading(model, [prefix for prefix in told for _ in range(choices)])  # a row for each choice
     alive = list(range(len(prefixes)))
     for generated in range(n):
         if generated >= stop.minimum:
-            alive = goes_on(reading, alive, reading.expect()[1] < threshold)
+            alive = goes_on(reading, alive, reading.expect()[1][::choices] < threshold)
         if not alive:
             break
-        concepts = reading.sample([draws[i] for i in alive], temperature, how)
-        if refine is not None:
-            concepts = np.asarray(refine(concepts), np.float32)
+        drawn = reading.sample([draw for i in alive for draw in draws[i]], temperature, how)
+        drawn = drawn.reshape(len(alive), choices, -1)
+        concepts = drawn[:, 0] if refine is None else np.asarray(refine(drawn), np.float32)
         if generated >= stop.minimum and stop.recent:
             recent = [told[i][-stop.recent :] for i in alive]
             new = np.array(
@@ -75,7 +78,7 @@ def generate_all(
             alive, concepts = goes_on(reading, alive, new), concepts[new]
             if not alive:
                 break
-        reading.read([concept[None] for concept in concepts])
+        reading.read([concept[None] for concept in concepts for _ in range(choices)])
         for i, concept in zip(alive, concepts, strict=True):
             told[i] = np.concatenate([told[i], concept[None]])
             made[i].append(concept)
@@ -87,10 +90,11 @@ def generate_all(
 
 
 def goes_on(reading: Reading, alive: list[int], stays: np.ndarray) -> list[int]:
-    """The documents of `alive` that stay; the reading forgets the others."""
+    """The documents of `alive` that stay; the reading, with so many rows for each, forgets the others."""
     rows = [row for row, stay in enumerate(stays) if stay]
     if len(rows) < len(alive):
-        reading.keep(rows)
+        choices = len(reading.documents) // len(alive)
+        reading.keep([row * choices + choice for row in rows for choice in range(choices)])
     return [alive[row] for row in rows]
 
 
@@ -102,6 +106,7 @@ def generate(
     seed: int = 0,
     temperature: float | None = None,
     how: Sampling = Sampling(),
+    choices: int = 1,
     refine: Refine | None = None,
     on_concept: Callable[[np.ndarray], None] | None = None,
     progress: Progress | None = None,
@@ -115,6 +120,7 @@ def generate(
         seeds=[seed],
         temperature=temperature,
         how=how,
+        choices=choices,
         refine=refine,
         on_concept=(lambda _, concept: on_concept(concept)) if on_concept else None,
         progress=progress,
@@ -132,13 +138,14 @@ def infill(
     seed: int = 0,
     temperature: float | None = None,
     how: Sampling = Sampling(),
+    choices: int = 1,
     refine: Refine | None = None,
 ) -> np.ndarray:
     """Up to `n` concepts [M, D], best first, each of which may stand between `left` [N, D] and `right` [R, D].
 
-    `candidates` are drawn as what follows the left side; the better one is that after which the model expects the
-    first concept of the right side more (cosine of the expected concept to it). Candidates that say the same count
-    once. Raises VectorError where there is no right side.
+    `candidates`, each chosen from `choices`, are drawn as what follows the left side; the better one is that after
+    which the model expects the first concept of the right side more (cosine of the expected concept to it). Candidates
+    that say the same count once. Raises VectorError where there is no right side.
     """
     right = checked(right, model.dims.concept)
     if not len(right):
@@ -152,6 +159,7 @@ def infill(
         seeds=[seed + i for i in range(candidates)],
         temperature=temperature,
         how=how,
+        choices=choices,
         refine=refine,
         stop=anyhow,
     )

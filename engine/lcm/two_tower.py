@@ -117,43 +117,46 @@ class Denoiser(nn.Module):
 class Prepared:
     """The denoiser with all that no concept changes worked out beforehand, for the timesteps of one `Sampling`.
 
-    Modulations depend on the timestep alone, self-attention is one matrix, and without the document cross-attention
-    sees one vector and is a constant.
+    Self-attention is one matrix. Modulations depend on the timestep alone: their scales join the norms' weights, their
+    shifts the biases of the maps that follow.
     """
 
     def __init__(self, denoiser: Denoiser, timesteps: list[int]) -> None:
         self.denoiser = denoiser
         time = F.silu(denoiser.time(torch.tensor(timesteps)))
-        self.alone: list[tuple[Tensor, Tensor]] = []
-        self.without: list[Tensor] = []  # [width] of each block: what cross-attention is without the document
-        self.modulations: list[list[tuple[Tensor, ...]]] = []  # of each block at each timestep, 9 x [width]
+        self.alone: list[Tensor] = []
+        # Of each block at each timestep: scale [width], bias and gate [width] of its three parts.
+        self.modulations: list[list[tuple[Tensor, ...]]] = []
         for block in denoiser.blocks:
             weight, bias = block.alone()
-            self.alone.append((weight.T.contiguous(), bias))
-            self.without.append(block.cross.out(block.cross.kv.bias.chunk(2)[1]))
+            self.alone.append(weight)
             shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = block.modulation(time).chunk(9, -1)
             folded = (
-                *(shift1, block.norm1.weight * (1 + scale1), gate1),
-                *(shift2, block.norm2.weight * (1 + scale2), gate2),
-                *(shift3, block.norm3.weight * (1 + scale3), gate3),
+                *(block.norm1.weight * (1 + scale1), F.linear(shift1, weight, bias), gate1),
+                *(block.norm2.weight * (1 + scale2), block.cross.q(shift2), gate2),
+                *(block.norm3.weight * (1 + scale3), block.feed.fc1(shift3), gate3),
             )
             self.modulations.append(list(zip(*folded, strict=True)))
 
     def __call__(self, noisy: Tensor, i: int, keys: list[Tensor], values: list[Tensor], mask: Tensor) -> Tensor:
-        """Denoise [M, D] at step i; the first N rows see their documents' keys and values [N, heads, S, d] of each
-        block where mask [N, 1, 1, S] is true, the others none.
+        """Denoise [N, R, D] at step i: R rows of a document, each in sight of its keys and values [N, heads, S, d] of
+        each block to whose scores `mask` [N, 1, R, S] adds 0, and not of those where it adds a large negative number.
         """
-        n, eps = len(mask), self.denoiser.norm.eps
-        x = self.denoiser.entry(noisy)
-        for b, block in enumerate(self.denoiser.blocks):
-            shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.modulations[b][i]
-            weight, bias = self.alone[b]
-            x = torch.addcmul(x, gate1, torch.addmm(bias, F.rms_norm(x, shift1.shape, scale1, eps) + shift1, weight))
-            h = F.rms_norm(x[:n], shift2.shape, scale2, eps) + shift2
-            x[:n].addcmul_(gate2, block.cross(h[:, None], keys[b], values[b], mask)[:, 0])
-            x[n:].addcmul_(gate2, self.without[b])
-            x = torch.addcmul(x, gate3, block.feed(F.rms_norm(x, shift3.shape, scale3, eps) + shift3))
-        return self.denoiser.exit(self.denoiser.norm(x))
+        denoiser = self.denoiser
+        eps, shape = denoiser.norm.eps, noisy.shape[:2]
+        x = denoiser.entry(noisy.flatten(0, 1))  # plain matrices have the least overhead
+        for b, block in enumerate(denoiser.blocks):
+            scale1, bias1, gate1, scale2, bias2, gate2, scale3, bias3, gate3 = self.modulations[b][i]
+            h = F.rms_norm(x, scale1.shape, scale1, eps)
+            x = torch.addcmul(x, gate1, F.linear(h, self.alone[b], bias1))
+            h = F.rms_norm(x, scale2.shape, scale2, eps)
+            q = F.linear(h, block.cross.q.weight, bias2).view(*shape, block.cross.heads, -1).transpose(1, 2)
+            seen = F.scaled_dot_product_attention(q, keys[b], values[b], mask).transpose(1, 2).reshape(x.shape)
+            x = torch.addcmul(x, gate2, block.cross.out(seen))
+            h = F.rms_norm(x, scale3.shape, scale3, eps)
+            gate, value = F.linear(h, block.feed.fc1.weight, bias3).chunk(2, dim=-1)
+            x = torch.addcmul(x, gate3, block.feed.fc2(F.silu(gate) * value))
+        return denoiser.exit(denoiser.norm(x)).view(noisy.shape)
 
 
 class Read:
@@ -237,29 +240,34 @@ class TwoTower(ConceptModel):
             memory.prepared[key] = Prepared(self.denoiser, timesteps)
         return memory.prepared[key]
 
-    def _predict(self, memory: Read, prepared: Prepared, noisy: Tensor, i: int) -> Tensor:
+    def _sight(self, memory: Read, free: bool) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Keys, values and mask for `Prepared`: a row of each document and, if `free`, one that sees nothing of it."""
         end = memory.cross.end
-        mask = (torch.arange(end) < memory.cross.lengths[:, None])[:, None, None]
+        places = torch.arange(end)
+        seen = (places < memory.cross.lengths[:, None])[:, None]
+        if free:
+            seen = torch.cat([seen, (places == 0).expand_as(seen)], dim=1)
+        mask = torch.zeros(seen.shape).masked_fill(~seen, -1e9)[:, None]
         keys, values = ([part[:, :, :end] for part in parts] for parts in (memory.cross.keys, memory.cross.values))
-        return prepared(noisy, i, keys, values, mask)
+        return keys, values, mask
 
     def expect(self, memory: Read) -> Tensor:
         last = self.schedule.steps - 1
         noisy = torch.zeros(len(memory.cross.lengths), self.dims.concept)
-        return self.schedule.concept(self._predict(memory, self._prepared(memory, [last]), noisy, 0), noisy, last)
+        predicted = self._prepared(memory, [last])(noisy[:, None], 0, *self._sight(memory, free=False))[:, 0]
+        return self.schedule.concept(predicted, noisy, last)
 
     def denoise_path(
         self, memory: Read, start: Tensor, how: Sampling, fresh: Callable[[], Tensor] | None = None
     ) -> Iterator[Tensor]:
         """The estimates [N, D] of the next concepts at every denoising step from noise `start` [N, D] on."""
-        timesteps = self.schedule.timesteps(how.steps)
-        prepared = self._prepared(memory, timesteps)
+        prepared = self._prepared(memory, self.schedule.timesteps(how.steps))
+        guided = how.guidance != 1
+        sight = self._sight(memory, free=guided)
 
         def predict(x: Tensor, i: int, t: int) -> tuple[Tensor, Tensor | None]:
-            if how.guidance == 1:
-                return self._predict(memory, prepared, x, i), None
-            with_document, without = self._predict(memory, prepared, torch.cat([x, x]), i).chunk(2)
-            return with_document, without
+            predicted = prepared(torch.stack([x, x] if guided else [x], dim=1), i, *sight)
+            return predicted[:, 0], predicted[:, 1] if guided else None
 
         return denoise_path(self.schedule, how, start, predict, fresh)
 

@@ -82,6 +82,10 @@ class ConceptSpace(Protocol):
         """Decode each concept into up to `search.alternatives` different sentences, best first."""
         ...
 
+    def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
+        """How sure the decoder is that concepts [N, dim] say these N texts: mean log-probability of a token, [N]."""
+        ...
+
 
 def unknown_language(space: str, code: str, languages: Mapping[str, Language]) -> LanguageError:
     """The error for a code that a space does not have, with the codes that it has or one that may be meant."""

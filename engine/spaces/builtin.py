@@ -119,6 +119,9 @@ class BuiltinSpace:
     ) -> list[list[str]]:
         return self.codec.decode(vectors, self.language(lang), search, self.tokenizer.decode, progress)
 
+    def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
+        return self.codec.likelihood([self.tokens(text) for text in texts], vectors, self.language(lang))
+
 
 def plain(text: str) -> str:
     """Text as the encoder was trained on it: NFC, one space between words, no control characters."""

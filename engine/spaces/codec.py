@@ -75,6 +75,17 @@ class Codec:
                 progress(len(result), len(concepts))
         return result
 
+    @torch.inference_mode()
+    def likelihood(self, rows: Sequence[list[int]], vectors: np.ndarray, language: int) -> np.ndarray:
+        """Mean log-probability of each row's token ids, the end included, given its concept of [N, concept]; [N]."""
+        weight = self.decoder.embed.weight
+        concepts = torch.from_numpy(checked(vectors, self.decoder.dims.concept)).to(weight.device, weight.dtype)
+        found = [
+            self.decoding.likelihood(concepts[start : start + SENTENCES], language, rows[start : start + SENTENCES])
+            for start in range(0, len(concepts), SENTENCES)
+        ]
+        return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
+
 
 def checked(vectors: np.ndarray, dim: int) -> np.ndarray:
     """Vectors as float32 [N, dim]; raises VectorError where they are not that, or not finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,20 @@ class Decoding:
         # How likely the language was is part of every score, as in fairseq2.
         before = self.decoder.logits(states[:, 0]).float()
         return Started(states[:, 1], conditions, cache, before[:, language] - before.logsumexp(-1))
+
+    def likelihood(self, concepts: Tensor, language: int, rows: Sequence[list[int]]) -> Tensor:
+        """Mean log-probability [N] of the tokens `rows`, the end included, given concepts [N, concept]."""
+        width, device = max(map(len, rows)), concepts.device
+        tokens = torch.tensor([row + [self.end] * (width + 1 - len(row)) for row in rows], device=device)
+        started = self.start(concepts, language, width)
+        after = self.decoder.states(tokens[:, :-1], started.conditions, cache=started.cache)
+        states = torch.cat([started.states[:, None], after], dim=1)
+        found = []
+        for row, own, said in zip(rows, states, tokens, strict=True):  # one at a time: a vocabulary is wide
+            count = len(row) + 1
+            logits = self.decoder.logits(own[:count]).float()
+            found.append((logits.gather(1, said[:count, None])[:, 0] - logits.logsumexp(-1)).mean())
+        return torch.stack(found)
 
     def best(self, logits: Tensor, states: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k best of logits [..., V] and their tokens, best first.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..device import best_device
 from ..errors import ConceptscapeError, LanguageError, TextError
 from . import Language, Progress, Search, unknown_language
 from .codec import checked
@@ -44,7 +45,6 @@ class SonarPackageSpace:
                 f"The package sonar-space can't be used here ({error}); install requirements-sonar.txt in an "
                 "environment of its own, or use --space sonar, which needs no package."
             ) from error
-        from .sonar import best_device
 
         place = best_device(device)
         encoder_card, decoder_card = CARDS
@@ -145,6 +145,9 @@ class SonarPackageSpace:
             if progress:
                 progress(len(result), len(concepts))
         return result
+
+    def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
+        raise ConceptscapeError("The package sonar-space does not say how likely a text is; use --space sonar.")
 
 
 # The speech encoders go by the same three letters as FLORES-200, but for Chinese.
