@@ -376,6 +376,27 @@ def test_choices_are_offered_for_every_concept_and_the_chosen_one_is_read(model:
     assert np.abs(follows - other).max() > 1e-3
 
 
+def test_the_end_is_not_written_where_a_sentence_was_drawn_too() -> None:
+    model = made("base")
+    model.end_fit.copy_(torch.tensor([20.0, -10.0]))
+    end, sentences = model.end.numpy(), told(3, 6)
+    offered: list[np.ndarray] = []
+
+    def sample(self: Reading, *_: object) -> np.ndarray:
+        return np.stack([end, sentences[0], 1.01 * end, sentences[1], end, end * 0.99])
+
+    def refine(drawn: np.ndarray) -> np.ndarray:
+        offered.append(drawn)
+        return drawn[:, 0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reading, "sample", sample)
+        stop = Stop(end=0.9, minimum=1)
+        generate_all(model, [told(2), told(3)], 1, seeds=[1, 2], choices=3, refine=refine, stop=stop)
+    assert np.allclose(offered[0][0], sentences[0])  # for both ends the sentence that was drawn
+    assert np.allclose(offered[0][1], sentences[1])
+
+
 def test_what_ends_leaves_with_all_its_choices() -> None:
     model = made("base")
     sizes: list[tuple[int, ...]] = []

@@ -68,7 +68,7 @@ def generate_all(
         if not alive:
             break
         drawn = reading.sample([draw for i in alive for draw in draws[i]], temperature, how)
-        drawn = drawn.reshape(len(alive), choices, -1)
+        drawn = before_the_end(reading, drawn.reshape(len(alive), choices, -1), threshold)
         concepts = drawn[:, 0] if refine is None else np.asarray(refine(drawn), np.float32)
         if generated >= stop.minimum and stop.recent:
             recent = [told[i][-stop.recent :] for i in alive]
@@ -87,6 +87,15 @@ def generate_all(
         if progress:
             progress(generated + 1, n)
     return [np.array(own, np.float32).reshape(-1, model.dims.concept) for own in made]
+
+
+def before_the_end(reading: Reading, drawn: np.ndarray, threshold: float) -> np.ndarray:
+    """Draws [N, choices, D] without those that are the document's end, which is no sentence to write: in their places
+    stands their row's draw that is farthest from it.
+    """
+    ends = reading.ends(drawn)
+    farthest = np.take_along_axis(drawn, ends.argmin(1)[:, None, None], axis=1)
+    return np.where((ends >= threshold)[..., None], farthest, drawn)
 
 
 def goes_on(reading: Reading, alive: list[int], stays: np.ndarray) -> list[int]:

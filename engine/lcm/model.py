@@ -158,6 +158,11 @@ class Reading:
         length = np.linalg.norm(drawn, axis=1, keepdims=True)
         return np.asarray(drawn * (float(self.model.norm) / np.maximum(length, 1e-6)), np.float32)
 
+    @torch.inference_mode()
+    def ends(self, concepts: np.ndarray) -> np.ndarray:
+        """The chance that each of concepts [..., D] is the end of its document, [...]."""
+        return self.model.ending(self.model.normalizer.normalize(torch.from_numpy(concepts))).numpy()
+
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows only."""
         self.documents = [self.documents[i] for i in rows]
