@@ -22,12 +22,13 @@ from .document import ConceptNode, Document, Provenance
 from .errors import TextError, WeightsError
 from .gradient import gradients
 from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
-from .wording import CHOICES, Continuation, surest, vectors_of
+from .wording import CHOICES, Continuation, refined, worded
 
 if TYPE_CHECKING:
     import pandas
 
     from .lcm import ConceptModel
+    from .lcm.generator import Refine
     from .projection import Landscape
 
 __all__ = [
@@ -162,13 +163,8 @@ class Engine:
         """
         from .lcm import Stop, generate
 
-        made: list[Continuation] = []
-
-        def refine(drawn: np.ndarray) -> np.ndarray:
-            made.extend(surest(self.space, drawn, lang))
-            return made[-1].vector[None]
-
-        accepted = generate(
+        refine, said = self._refine(lang)
+        made = generate(
             self.lcm(model),
             vectors,
             n,
@@ -176,11 +172,11 @@ class Engine:
             temperature=temperature,
             choices=1 if temperature == 0 else CHOICES,
             refine=refine,
-            on_concept=lambda _: on_concept(made[-1]) if on_concept else None,
+            on_concept=lambda concept: on_concept(said[concept.tobytes()]) if on_concept else None,
             progress=progress,
             stop=Stop(minimum=minimum),
         )
-        return [one for one in made[: len(accepted)] if text.has_words(one.text)]
+        return [one for one in (said[concept.tobytes()] for concept in made) if text.has_words(one.text)]
 
     def infill(
         self,
@@ -198,13 +194,7 @@ class Engine:
         """
         from .lcm import infill
 
-        said: dict[bytes, Continuation] = {}
-
-        def refine(drawn: np.ndarray) -> np.ndarray:
-            found = surest(self.space, drawn, lang)
-            said.update((one.vector.tobytes(), one) for one in found)
-            return vectors_of(found)
-
+        refine, said = self._refine(lang)
         found = infill(
             self.lcm(model),
             left,
@@ -218,6 +208,17 @@ class Engine:
         )
         chosen = [said[vector.tobytes()] for vector in found]
         return [one for one in chosen if text.has_words(one.text)]
+
+    def _refine(self, lang: str) -> tuple[Refine, dict[bytes, Continuation]]:
+        """What takes draws to sentences' concepts, and the sentences of those concepts, as they come."""
+        said: dict[bytes, Continuation] = {}
+
+        def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = worded(self.space, drawn, lang)
+            said.update((one.vector.tobytes(), one) for one in found)
+            return refined(self.space, drawn, found, lang)
+
+        return refine, said
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Places of concepts [N, D] on the landscape, float32 [N, 2]."""

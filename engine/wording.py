@@ -31,22 +31,15 @@ def worded(space: ConceptSpace, predicted: np.ndarray, lang: str) -> list[Contin
     return [Continuation(sentence, vector) for sentence, vector in zip(sentences, vectors, strict=True)]
 
 
-def surest(space: ConceptSpace, drawn: np.ndarray, lang: str) -> list[Continuation]:
-    """Of each row of drawn concepts [N, K, D] the one, in words, of whose sentence the decoder is surest.
+def refined(
+    space: ConceptSpace, drawn: np.ndarray, found: Sequence[Continuation], lang: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The concepts [N, D] of what was `found` for drawn concepts [N, D], and how sure the decoder is of it, [N].
 
     Sure means likely both as what the drawn concept says and as what its own concept says: a sentence that is none is
     a surprise to a decoder that has learnt sentences.
     """
-    rows, choices, dim = drawn.shape
-    found = worded(space, drawn.reshape(-1, dim), lang)
-    if choices == 1:
-        return found
-    said = [one.text for one in found]
-    sure = space.likelihood(said, drawn.reshape(-1, dim), lang) + space.likelihood(said, vectors_of(found), lang)
+    said, vectors = [one.text for one in found], np.stack([one.vector for one in found])
+    sure = space.likelihood(said, drawn, lang) + space.likelihood(said, vectors, lang)
     sure[[not has_words(sentence) for sentence in said]] = -np.inf
-    return [found[row * choices + int(best)] for row, best in enumerate(sure.reshape(rows, choices).argmax(1))]
-
-
-def vectors_of(found: Sequence[Continuation]) -> np.ndarray:
-    """Their concepts [N, D]."""
-    return np.stack([one.vector for one in found])
+    return vectors, sure

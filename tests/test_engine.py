@@ -7,7 +7,7 @@ import pytest
 from engine import Engine, Search
 from engine.document import Document
 from engine.errors import SeedError, TextError, VectorError, WeightsError
-from engine.wording import surest
+from engine.wording import refined, worded
 
 
 def test_importing_the_engine_is_light() -> None:
@@ -53,9 +53,11 @@ def test_of_what_is_drawn_the_surest_sentence_is_written(e: Engine, story: Docum
     clear = e.encode(said, "eng_Latn")
     noise = np.random.default_rng(0).standard_normal(clear.shape).astype(np.float32)
     blurred = clear + 1.5 * noise * np.linalg.norm(clear, axis=1, keepdims=True) / np.linalg.norm(noise)
-    drawn = np.stack([np.stack([blurred[0], clear[0]]), np.stack([clear[1], blurred[1]])])
-    assert [one.text for one in surest(e.space, drawn, "eng_Latn")] == said
-    assert [one.text for one in surest(e.space, drawn[:, :1], "eng_Latn")] == e.decode(drawn[:, 0], "eng_Latn")
+    drawn = np.concatenate([blurred, clear])
+    found = worded(e.space, drawn, "eng_Latn")
+    vectors, sure_ = refined(e.space, drawn, found, "eng_Latn")
+    assert [one.text for one in found[2:]] == said and np.allclose(vectors[2:], clear, atol=1e-3)
+    assert sure_[2:].min() > sure_[:2].max()
 
     def sure(temperature: float | None, seed: int) -> float:
         found = e.continue_(story.vectors[:4], 1, "eng_Latn", seed=seed, minimum=1, temperature=temperature)

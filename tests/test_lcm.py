@@ -353,9 +353,9 @@ def test_documents_go_on_together_as_they_would_alone(model: ConceptModel) -> No
 def test_choices_are_offered_for_every_concept_and_the_chosen_one_is_read(model: ConceptModel) -> None:
     offered: list[np.ndarray] = []
 
-    def refine(drawn: np.ndarray) -> np.ndarray:
-        offered.append(drawn)
-        return drawn[:, -1]
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offered.append(drawn.reshape(-1, 3, 16))
+        return drawn, np.tile([0.0, 1.0, 2.0], len(drawn) // 3)  # the last one is the best
 
     def run(prefixes: list[np.ndarray], seeds: list[int]) -> list[np.ndarray]:
         return generate_all(
@@ -385,9 +385,9 @@ def test_the_end_is_not_written_where_a_sentence_was_drawn_too() -> None:
     def sample(self: Reading, *_: object) -> np.ndarray:
         return np.stack([end, sentences[0], 1.01 * end, sentences[1], end, end * 0.99])
 
-    def refine(drawn: np.ndarray) -> np.ndarray:
-        offered.append(drawn)
-        return drawn[:, 0]
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offered.append(drawn.reshape(2, 3, 16))
+        return drawn, np.zeros(6)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reading, "sample", sample)
@@ -397,22 +397,34 @@ def test_the_end_is_not_written_where_a_sentence_was_drawn_too() -> None:
     assert np.allclose(offered[0][1], sentences[1])
 
 
+def test_what_was_said_is_not_chosen_again_where_there_is_another_choice() -> None:
+    said = told(3, 8)
+
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate([told(4)[3:], said[len(made_) :][:1]]), np.array([5.0, 1.0])
+
+    made_: list[np.ndarray] = []
+    stop = Stop(end=2.0, repetition=0.999)
+    found = generate(
+        made("base"), told(4), 3, choices=2, refine=refine, stop=stop, on_concept=lambda c: made_.append(c)
+    )
+    assert np.array_equal(found, said)
+
+
 def test_what_ends_leaves_with_all_its_choices() -> None:
     model = made("base")
-    sizes: list[tuple[int, ...]] = []
     said: list[np.ndarray] = []
 
-    def refine(drawn: np.ndarray) -> np.ndarray:
-        sizes.append(drawn.shape[:2])
-        said.append(drawn[:, 0].copy())
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        said.append(drawn.copy())
         if len(said) == 2:
-            said[1][0] = said[0][0]  # the first document says the same again
-        return said[-1]
+            said[1][:2] = said[0][0]  # both choices of the first document say the same again
+        return said[-1], np.tile([1.0, 0.0], len(drawn) // 2)
 
     found = generate_all(
         model, [told(2), told(5, 4), told(3, 7)], 3, seeds=[1, 2, 3], choices=2, refine=refine, stop=Stop(end=2.0)
     )
-    assert sizes[:2] == [(3, 2), (3, 2)] and sizes[2] == (2, 2)
+    assert [len(drawn) for drawn in said] == [6, 6, 4]
     assert [len(own) for own in found] == [1, 3, 3]
 
 
@@ -447,20 +459,21 @@ def test_stops_at_the_end_of_the_document() -> None:
 def test_stops_when_it_says_the_same_again() -> None:
     model = made("base")
     said = iter([*told(3, seed=9), told(3, seed=9)[1] * 1.01, *told(9, seed=10)])
-    found = generate(model, told(4), 20, refine=lambda _: next(said)[None])
+    found = generate(model, told(4), 20, refine=lambda _: (next(said)[None], np.zeros(1)))
     assert len(found) == 3
     said = iter([*told(3, seed=9), told(3, seed=9)[1], *told(9, seed=10)])
-    assert len(generate(model, told(4), 8, refine=lambda _: next(said)[None], stop=Stop(repetition=2.0))) == 8
+    again = generate(model, told(4), 8, refine=lambda _: (next(said)[None], np.zeros(1)), stop=Stop(repetition=2.0))
+    assert len(again) == 8
 
 
 def test_context_is_what_was_refined(model: ConceptModel) -> None:
     fixed = told(1, seed=5)
-    assert np.array_equal(generate(model, told(4), 1, how=QUICK, refine=lambda _: fixed), fixed)
+    assert np.array_equal(generate(model, told(4), 1, how=QUICK, refine=lambda _: (fixed, np.zeros(1))), fixed)
     seen: list[np.ndarray] = []
 
-    def refine(concepts: np.ndarray) -> np.ndarray:
+    def refine(concepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen.append(concepts)
-        return fixed
+        return fixed, np.zeros(1)
 
     generate(model, told(4), 2, temperature=0, how=QUICK, refine=refine, stop=ON)
     again = Reading(model, [np.concatenate([told(4), fixed])]).sample([np.random.default_rng(0)], 0.0, QUICK)
@@ -623,8 +636,8 @@ def test_shipped_model_ends_stories(shipped: ConceptModel, space: ConceptSpace) 
 def test_shipped_model_goes_on_in_sentences(shipped: ConceptModel, space: ConceptSpace) -> None:
     story = space.encode(STORY, "eng_Latn")
 
-    def refine(drawn: np.ndarray) -> np.ndarray:
-        return space.encode(space.decode(drawn[:, 0], "eng_Latn"), "eng_Latn")
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return space.encode(space.decode(drawn, "eng_Latn"), "eng_Latn"), np.zeros(len(drawn))
 
     seeds = [1, 1, 2, 3, 4]
     found = generate_all(shipped, [story] * 5, 3, seeds=seeds, temperature=0.6, refine=refine, stop=Stop(minimum=1))

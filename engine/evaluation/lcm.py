@@ -16,11 +16,11 @@ import torch
 
 from ..concepts import cosine, seeded
 from ..errors import CorpusError
-from ..lcm import ConceptModel, Reading, Stop, generate_all
+from ..lcm import ConceptModel, Reading, generate_all
 from ..lcm.model import Batch
 from ..spaces import ConceptSpace, Progress
 from ..training.encode_corpus import texts
-from ..wording import CHOICES, surest, vectors_of, worded
+from ..wording import CHOICES, refined, worded
 from .pairs import language_codes
 
 MOST = 4000  # concepts that are compared with each other: every one with all
@@ -206,7 +206,9 @@ def evaluate_lcm(
         if len(truth) > 1:
             rows = (np.concatenate(written)[:MOST], np.concatenate(truth)[:MOST], owner[:MOST])
             found["contrast written"] = round(contrast(*rows), 4)
-        again = [vectors_of(worded(space, w, lang)) for w, lang in zip(written, langs, strict=True)]
+        again = [
+            np.stack([one.vector for one in worded(space, w, lang)]) for w, lang in zip(written, langs, strict=True)
+        ]
         found["l2 written"] = mean_distance(written, truth)
         found["l2 round trip"] = mean_distance(again, truth)
         found["paraphrasing"] = round(
@@ -234,8 +236,7 @@ def free_generation(
         sentences,
         seeds=range(len(documents)),
         choices=CHOICES,
-        refine=lambda drawn: vectors_of(surest(space, drawn, lang)),
-        stop=Stop(repetition=2.0),
+        refine=lambda drawn: refined(space, drawn, worded(space, drawn, lang), lang),
     )
     texts = [space.decode(vectors, lang) if len(vectors) else [] for vectors in made]
     words = [sentence.lower().split() for own in texts for sentence in own]

@@ -13,9 +13,8 @@ from ..spaces import Progress
 from .diffusion import Sampling
 from .model import ConceptModel, Reading, checked
 
-# Takes what was drawn for each document [N, choices, D] to one concept each, [N, D], where sentences lie (by decoding
-# and encoding again).
-Refine = Callable[[np.ndarray], np.ndarray]
+# Takes draws [M, D] to where sentences lie (by decoding and encoding again), and says how good each is, [M].
+Refine = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ def generate_all(
     several seeds gives alternatives, spread out by `temperature` (None: as the kind of model has it; at 0 all are the
     same). N may be 0: a new document.
 
-    A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions,
-    of which there are `choices` for each concept, is checked for repetition, read as context and generated; without it
-    the first is. `on_concept` gets a document's number and each concept
+    A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions
+    is checked for repetition, read as context and generated. Of `choices` for each concept the best one is taken, or
+    without `refine` the first, that does not say the same again. `on_concept` gets a document's number and each concept
     as it comes, `progress` (generated, n) as the longest has; either may raise `Cancelled`. Raises VectorError for a
     prefix that the model can't read.
     """
@@ -68,13 +67,15 @@ def generate_all(
         if not alive:
             break
         drawn = reading.sample([draw for i in alive for draw in draws[i]], temperature, how)
-        drawn = before_the_end(reading, drawn.reshape(len(alive), choices, -1), threshold)
-        concepts = drawn[:, 0] if refine is None else np.asarray(refine(drawn), np.float32)
-        if generated >= stop.minimum and stop.recent:
-            recent = [told[i][-stop.recent :] for i in alive]
-            new = np.array(
-                [not len(r) or cosine(c, r).max() <= stop.repetition for c, r in zip(concepts, recent, strict=True)]
-            )
+        offered = before_the_end(reading, drawn.reshape(len(alive), choices, -1), threshold)
+        good = np.zeros((len(alive), choices))
+        if refine is not None:
+            refined, good = refine(offered.reshape(drawn.shape))
+            offered, good = np.asarray(refined, np.float32).reshape(offered.shape), good.reshape(len(alive), choices)
+        again = np.stack([said_before(own, told[i], stop) for own, i in zip(offered, alive, strict=True)])
+        chosen = np.argmax(np.where(again, -np.inf, good), axis=1)
+        concepts, new = (part[np.arange(len(alive)), chosen] for part in (offered, ~again))
+        if generated >= stop.minimum:
             alive, concepts = goes_on(reading, alive, new), concepts[new]
             if not alive:
                 break
@@ -87,6 +88,14 @@ def generate_all(
         if progress:
             progress(generated + 1, n)
     return [np.array(own, np.float32).reshape(-1, model.dims.concept) for own in made]
+
+
+def said_before(concepts: np.ndarray, document: np.ndarray, stop: Stop) -> np.ndarray:
+    """Whether each of concepts [K, D] says again what stands at the end of a document [M, D], [K]."""
+    recent = document[max(0, len(document) - stop.recent) :]
+    if not len(recent):
+        return np.zeros(len(concepts), bool)
+    return np.asarray(cosine(concepts, recent).max(1) > stop.repetition)
 
 
 def before_the_end(reading: Reading, drawn: np.ndarray, threshold: float) -> np.ndarray:
