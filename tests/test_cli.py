@@ -413,6 +413,9 @@ def test_commands_compose_in_a_shell() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
 def test_a_closed_pipe_and_ctrl_c_end_quietly() -> None:
+    def listen() -> None:  # a test run in a shell's background ignores Ctrl-C, and so would what it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with start("segment", "-", "--lang", "deu_Latn") as headless:
         assert headless.stdin and headless.stdout and headless.stderr
         headless.stdout.close()  # like `| head -0`
@@ -420,7 +423,7 @@ def test_a_closed_pipe_and_ctrl_c_end_quietly() -> None:
         headless.stdin.close()
         assert headless.stderr.read() == b""
         assert headless.wait(60) == 141
-    with start("segment", "-", "--lang", "deu_Latn") as waiting:
+    with start("segment", "-", "--lang", "deu_Latn", preexec_fn=listen) as waiting:
         assert waiting.stdin
         waiting.stdin.write(b"More than a pipe holds. " * 20_000)  # returns once the command has begun to read
         waiting.send_signal(signal.SIGINT)
