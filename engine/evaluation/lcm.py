@@ -177,7 +177,7 @@ def evaluate_lcm(
     each true prefix contrastive accuracy, the distance to the truth (l2), the same after decoding and encoding again
     (l2 round trip) and the cosine to the concept before (paraphrasing); and of `free` documents that go on from their
     first three sentences by up to `sentences`: distinct-2, the share of sentences that were said before, and the share
-    that ends by itself.
+    that ends sooner by itself, at its end or where all that is drawn says the same again.
     """
     vectors: list[np.ndarray] = []
     for lang, said in documents:

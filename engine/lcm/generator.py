@@ -59,7 +59,8 @@ def generate_all(
     told = [checked(prefix, model.dims.concept) for prefix in prefixes]
     made: list[list[np.ndarray]] = [[] for _ in prefixes]
     draws = [[seeded(seed), *(seeded(seed, choice) for choice in range(1, choices))] for seed in seeds]
-    reading = Reading(model, [prefix for prefix in told for _ in range(choices)])  # a row for each choice
+    reading = Reading(model, told)
+    reading.keep([row for row in range(len(told)) for _ in range(choices)])  # read once, then a row for each choice
     alive = list(range(len(prefixes)))
     for generated in range(n):
         if generated >= stop.minimum:

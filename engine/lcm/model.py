@@ -164,7 +164,7 @@ class Reading:
         return self.model.ending(self.model.normalizer.normalize(torch.from_numpy(concepts))).numpy()
 
     def keep(self, rows: list[int]) -> None:
-        """Go on with these rows only."""
+        """Go on with these rows only; one that is named several times is there as often."""
         self.documents = [self.documents[i] for i in rows]
         self.memory.keep(rows)
 

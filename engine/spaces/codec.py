@@ -63,8 +63,7 @@ class Codec:
 
         `language` is what `Decoding` knows it by, `spell` turns token ids into text. Raises VectorError.
         """
-        weight = self.decoder.embed.weight
-        concepts = torch.from_numpy(checked(vectors, self.decoder.dims.concept)).to(weight.device, weight.dtype)
+        concepts = self._concepts(vectors)
         result: list[list[str]] = []
         for start in range(0, len(concepts), SENTENCES):
             batch = concepts[start : start + SENTENCES]
@@ -78,13 +77,17 @@ class Codec:
     @torch.inference_mode()
     def likelihood(self, rows: Sequence[list[int]], vectors: np.ndarray, language: int) -> np.ndarray:
         """Mean log-probability of each row's token ids, the end included, given its concept of [N, concept]; [N]."""
-        weight = self.decoder.embed.weight
-        concepts = torch.from_numpy(checked(vectors, self.decoder.dims.concept)).to(weight.device, weight.dtype)
+        concepts = self._concepts(vectors)
         found = [
             self.decoding.likelihood(concepts[start : start + SENTENCES], language, rows[start : start + SENTENCES])
             for start in range(0, len(concepts), SENTENCES)
         ]
         return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
+
+    def _concepts(self, vectors: np.ndarray) -> torch.Tensor:
+        """Vectors [N, concept] as the decoder takes them. Raises VectorError."""
+        weight = self.decoder.embed.weight
+        return torch.from_numpy(checked(vectors, self.decoder.dims.concept)).to(weight.device, weight.dtype)
 
 
 def checked(vectors: np.ndarray, dim: int) -> np.ndarray:
