@@ -17,7 +17,7 @@ from engine.lcm.model import Batch
 from engine.lcm.normalizer import Normalizer
 from engine.lcm.one_tower import OneTower
 from engine.lcm.quantizer import ResidualQuantizer
-from engine.lcm.two_tower import Prepared, TwoTower
+from engine.lcm.two_tower import Prepared, Sight, TwoTower
 from engine.lcm.weights import dimensions, load, save
 from engine.spaces import ConceptSpace, load_space
 
@@ -323,10 +323,11 @@ def test_two_towers_worked_out_beforehand_say_the_same() -> None:
         assert torch.allclose(seen[0][0], slow, atol=1e-4)
         free = model.denoise(torch.zeros(1, 1, 16), noisy[None], torch.full((1, 1), 60))[:, 0]
         prepared = Prepared(model.denoiser, [60])
-        both = prepared(torch.stack([noisy, noisy], 1), 0, *model._sight(reading.memory, free=True))
-        assert torch.allclose(both[:, 1], free, atol=1e-4)
-        nothing_read = prepared(noisy[:, None], 0, *model._sight(model.start(1), free=False))
-        assert torch.allclose(nothing_read[:, 0], free, atol=1e-4)
+        seen_too, unseen = prepared(noisy, 0, Sight(reading.memory.cross), free=True)
+        assert unseen is not None and torch.allclose(unseen, free, atol=1e-4)
+        assert not torch.allclose(seen_too, free, atol=1e-2)
+        nothing_read, none = prepared(noisy, 0, Sight(model.start(1).cross), free=False)
+        assert none is None and torch.allclose(nothing_read, free, atol=1e-4)
 
 
 # ---- generator ------------------------------------------------------------------------------------------------------

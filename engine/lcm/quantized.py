@@ -38,12 +38,14 @@ class Quantized(ConceptModel):
         self.quantizer.fit(concepts, seed)
 
     def made(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """For one level drawn for each concept: the levels [N, T], the sums so far [N, T, D], the units [N, T]."""
+        """For one level drawn for each concept: the levels [N, T], the sums so far [N, T, D]; and the units of all
+        codebooks [N, T, codebooks].
+        """
         level = draw_levels(batch.real, self.dims.codebooks, blind=0)
         codes = self.quantizer.encode(batch.concepts.flatten(0, 1))
         sums = self.quantizer.partial(codes)
         rows, flat = torch.arange(len(codes), device=codes.device), level.flatten()
-        return level, sums[rows, flat].unflatten(0, level.shape), codes[rows, flat].unflatten(0, level.shape)
+        return level, sums[rows, flat].unflatten(0, level.shape), codes.unflatten(0, level.shape)
 
     def start(self, rows: int) -> Read:
         return self.backbone.start(rows)
@@ -82,33 +84,43 @@ class QuantD(Quantized):
         super().__init__(dims, dims.codebooks * dims.units)
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
-        level, making, units = self.made(batch)
+        """Cross-entropy of the drawn codebook's unit (section 2.3.5).
+
+        Where the first codebook was drawn, nothing is there of the concept yet, and the units of all others are asked
+        for as well: it is what `expectations` sums up.
+        """
+        level, making, codes = self.made(batch)
         without = torch.rand(batch.real.shape, device=read.device) < DROP
         states = self.backbone(read, making, level, without)[batch.real]
-        scores = self.postnet(states).unflatten(-1, (self.dims.codebooks, self.dims.units))
-        own = scores[torch.arange(len(states), device=states.device), level[batch.real]]
-        return F.cross_entropy(own.float(), units[batch.real])
+        scores = self.postnet(states).unflatten(-1, (self.dims.codebooks, self.dims.units)).float()
+        level, codes = level[batch.real], codes[batch.real]
+        rows = torch.arange(len(states), device=states.device)
+        own = F.cross_entropy(scores[rows, level], codes[rows, level])
+        first = level == 0
+        if not first.any():
+            return own
+        others = F.cross_entropy(scores[first, 1:].flatten(0, 1), codes[first, 1:].flatten())
+        return own + first.float().mean() * others
 
     def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
         part = slice(level * self.dims.units, (level + 1) * self.dims.units)
         return F.linear(states, self.postnet.weight[part], self.postnet.bias[part])
 
     def expectations(self, batch: Batch) -> Tensor:
-        """The sum of each codebook's mean centroid, by the probabilities that follow from the sum before it."""
         making = torch.zeros_like(batch.concepts)
-        for level in range(self.dims.codebooks):
-            states = self.backbone(batch.concepts, making, torch.full_like(batch.real, level, dtype=torch.long))
-            making = making + self.mean(states, making, level)
-        return making
+        level = torch.zeros_like(batch.real, dtype=torch.long)
+        return self.mean(self.backbone(batch.concepts, making, level))
 
     def expect(self, memory: Read) -> Tensor:
         making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
-        for level in range(self.dims.codebooks):
-            making = making + self.mean(self.backbone.make(memory, making, level), making, level)
-        return making
+        return self.mean(self.backbone.make(memory, making, 0))
 
-    def mean(self, states: Tensor, making: Tensor, level: int) -> Tensor:
-        return self.logits(states, making, level).float().softmax(-1) @ self.quantizer.book(level)
+    def mean(self, states: Tensor) -> Tensor:
+        """The mean concept [..., D] for states [..., width] in which nothing of it is there: a concept is a sum of
+        centroids, so its mean is that of each codebook's means.
+        """
+        scores = self.postnet(states).float().unflatten(-1, (self.dims.codebooks, self.dims.units))
+        return scores.softmax(-1).flatten(-2) @ self.quantizer.centroids
 
 
 class QuantC(Quantized):

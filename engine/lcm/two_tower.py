@@ -118,45 +118,80 @@ class Prepared:
     """The denoiser with all that no concept changes worked out beforehand, for the timesteps of one `Sampling`.
 
     Self-attention is one matrix. Modulations depend on the timestep alone: their scales join the norms' weights, their
-    shifts the biases of the maps that follow.
+    shifts the biases of the maps that follow. So does what attention adds where the document is out of sight.
     """
 
     def __init__(self, denoiser: Denoiser, timesteps: list[int]) -> None:
-        self.denoiser = denoiser
+        width = denoiser.norm.weight.numel()
+        root = math.sqrt(width)
+        self.floor = torch.tensor(width * (denoiser.norm.eps or 0.0)).sqrt()
+        self.entry = turned(denoiser.entry.weight), denoiser.entry.bias
+        self.exit = turned(denoiser.exit.weight), denoiser.exit.bias
+        self.scale = root * denoiser.norm.weight
         time = F.silu(denoiser.time(torch.tensor(timesteps)))
-        self.alone: list[Tensor] = []
-        # Of each block at each timestep: scale [width], bias and gate [width] of its three parts.
+        # Of each block: the matrices of self-attention, of cross-attention's queries and outputs, and of the feed;
+        # the biases of cross-attention's outputs and of the feed's.
+        self.blocks: list[tuple[Tensor, ...]] = []
+        # Of each block at each timestep: scale, bias and gate of its three parts, what is added without a document.
         self.modulations: list[list[tuple[Tensor, ...]]] = []
         for block in denoiser.blocks:
             weight, bias = block.alone()
-            self.alone.append(weight)
+            cross, feed = block.cross, block.feed
+            matrices = (weight, cross.q.weight, cross.out.weight, feed.fc1.weight, feed.fc2.weight)
+            self.blocks.append((*map(turned, matrices), cross.out.bias, feed.fc2.bias))
             shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = block.modulation(time).chunk(9, -1)
+            unseen = cross.out(cross.kv.bias.chunk(2)[1])  # attention to the zero in front alone
             folded = (
-                *(block.norm1.weight * (1 + scale1), F.linear(shift1, weight, bias), gate1),
-                *(block.norm2.weight * (1 + scale2), block.cross.q(shift2), gate2),
-                *(block.norm3.weight * (1 + scale3), block.feed.fc1(shift3), gate3),
+                *(root * block.norm1.weight * (1 + scale1), F.linear(shift1, weight, bias), gate1),
+                *(root * block.norm2.weight * (1 + scale2), cross.q(shift2), gate2),
+                *(root * block.norm3.weight * (1 + scale3), feed.fc1(shift3), gate3),
+                gate2 * unseen,
             )
             self.modulations.append(list(zip(*folded, strict=True)))
 
-    def __call__(self, noisy: Tensor, i: int, keys: list[Tensor], values: list[Tensor], mask: Tensor) -> Tensor:
-        """Denoise [N, R, D] at step i: R rows of a document, each in sight of its keys and values [N, heads, S, d] of
-        each block to whose scores `mask` [N, 1, R, S] adds 0, and not of those where it adds a large negative number.
-        """
-        denoiser = self.denoiser
-        eps, shape = denoiser.norm.eps, noisy.shape[:2]
-        x = denoiser.entry(noisy.flatten(0, 1))  # plain matrices have the least overhead
-        for b, block in enumerate(denoiser.blocks):
-            scale1, bias1, gate1, scale2, bias2, gate2, scale3, bias3, gate3 = self.modulations[b][i]
-            h = F.rms_norm(x, scale1.shape, scale1, eps)
-            x = torch.addcmul(x, gate1, F.linear(h, self.alone[b], bias1))
-            h = F.rms_norm(x, scale2.shape, scale2, eps)
-            q = F.linear(h, block.cross.q.weight, bias2).view(*shape, block.cross.heads, -1).transpose(1, 2)
-            seen = F.scaled_dot_product_attention(q, keys[b], values[b], mask).transpose(1, 2).reshape(x.shape)
-            x = torch.addcmul(x, gate2, block.cross.out(seen))
-            h = F.rms_norm(x, scale3.shape, scale3, eps)
-            gate, value = F.linear(h, block.feed.fc1.weight, bias3).chunk(2, dim=-1)
-            x = torch.addcmul(x, gate3, block.feed.fc2(F.silu(gate) * value))
-        return denoiser.exit(denoiser.norm(x)).view(noisy.shape)
+    def normed(self, x: Tensor, scale: Tensor) -> Tensor:
+        """RMSNorm of [M, width] in few operations; `scale` [width] is its weight times the root of the width."""
+        return x * scale / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
+
+    def __call__(self, noisy: Tensor, i: int, sight: Sight, free: bool) -> tuple[Tensor, Tensor | None]:
+        """Denoise [N, D] at step i: each in sight of its document and, if `free`, without it, both [N, D]."""
+        n, x = len(noisy), F.linear(noisy, *self.entry)
+        if free:
+            x = torch.cat([x, x])
+        for b, (alone, query, out, fc1, fc2, out_bias, fc2_bias) in enumerate(self.blocks):
+            scale1, bias1, gate1, scale2, bias2, gate2, scale3, bias3, gate3, unseen = self.modulations[b][i]
+            x = torch.addcmul(x, gate1, F.linear(self.normed(x, scale1), alone, bias1))
+            with_document, without = x[:n], x[n:]
+            seen = sight.attend(F.linear(self.normed(with_document, scale2), query, bias2), b)
+            with_document.addcmul_(gate2, F.linear(seen, out, out_bias))
+            without.add_(unseen)
+            gate, value = F.linear(self.normed(x, scale3), fc1, bias3).chunk(2, dim=-1)
+            x = torch.addcmul(x, gate3, F.linear(F.silu(gate) * value, fc2, fc2_bias))
+        predicted = F.linear(self.normed(x, self.scale), *self.exit)
+        return predicted[:n], predicted[n:] if free else None
+
+
+def turned(weight: Tensor) -> Tensor:
+    """A matrix [outputs, inputs] whose columns lie together in memory: few rows are multiplied with it faster so."""
+    return weight.T.contiguous().T
+
+
+class Sight:
+    """What concepts being denoised see of their documents: keys and values of each of the denoiser's blocks."""
+
+    def __init__(self, cache: Cache) -> None:
+        end = cache.end
+        parts = ([part[:, :, :end].flatten(0, 1) for part in parts] for parts in (cache.keys, cache.values))
+        self.keys, self.values = parts  # of each block, [N x heads, S, d]
+        self.rows, self.heads = cache.keys[0].shape[:2]
+        beyond = torch.arange(end) >= cache.lengths[:, None]
+        self.mask = torch.zeros(beyond.shape).masked_fill(beyond, -1e9).repeat_interleave(self.heads, 0)[:, None]
+
+    def attend(self, q: Tensor, block: int) -> Tensor:
+        """Attention of queries [N, width] in one block, [N, width]: plain products are fastest for one query a row."""
+        q = q.view(len(self.mask), 1, -1)
+        scores = torch.baddbmm(self.mask, q, self.keys[block].transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
+        return torch.bmm(scores.softmax(-1), self.values[block]).view(self.rows, -1)
 
 
 class Read:
@@ -240,34 +275,20 @@ class TwoTower(ConceptModel):
             memory.prepared[key] = Prepared(self.denoiser, timesteps)
         return memory.prepared[key]
 
-    def _sight(self, memory: Read, free: bool) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Keys, values and mask for `Prepared`: a row of each document and, if `free`, one that sees nothing of it."""
-        end = memory.cross.end
-        places = torch.arange(end)
-        seen = (places < memory.cross.lengths[:, None])[:, None]
-        if free:
-            seen = torch.cat([seen, (places == 0).expand_as(seen)], dim=1)
-        mask = torch.zeros(seen.shape).masked_fill(~seen, -1e9)[:, None]
-        keys, values = ([part[:, :, :end] for part in parts] for parts in (memory.cross.keys, memory.cross.values))
-        return keys, values, mask
-
     def expect(self, memory: Read) -> Tensor:
         last = self.schedule.steps - 1
         noisy = torch.zeros(len(memory.cross.lengths), self.dims.concept)
-        predicted = self._prepared(memory, [last])(noisy[:, None], 0, *self._sight(memory, free=False))[:, 0]
+        predicted, _ = self._prepared(memory, [last])(noisy, 0, Sight(memory.cross), free=False)
         return self.schedule.concept(predicted, noisy, last)
 
     def denoise_path(
         self, memory: Read, start: Tensor, how: Sampling, fresh: Callable[[], Tensor] | None = None
     ) -> Iterator[Tensor]:
         """The estimates [N, D] of the next concepts at every denoising step from noise `start` [N, D] on."""
-        prepared = self._prepared(memory, self.schedule.timesteps(how.steps))
-        guided = how.guidance != 1
-        sight = self._sight(memory, free=guided)
+        prepared, sight = self._prepared(memory, self.schedule.timesteps(how.steps)), Sight(memory.cross)
 
         def predict(x: Tensor, i: int, t: int) -> tuple[Tensor, Tensor | None]:
-            predicted = prepared(torch.stack([x, x] if guided else [x], dim=1), i, *sight)
-            return predicted[:, 0], predicted[:, 1] if guided else None
+            return prepared(x, i, sight, free=how.guidance != 1)
 
         return denoise_path(self.schedule, how, start, predict, fresh)
 
