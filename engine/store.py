@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Store:
             try:
                 self._db = sqlite_utils.Database(connection, execute_plugins=False)
                 self._prepare()
+                self._keep_safely(timeout)
             except BaseException:
                 connection.close()
                 raise
@@ -243,10 +245,22 @@ class Store:
                     f"The database {self.path} was written by a newer Conceptscape; update this one or choose another "
                     "file."
                 )
+
+    def _keep_safely(self, timeout: float) -> None:
+        """Choose how commits reach the disk."""
         # Readers and the writer don't wait for each other in WAL. A killed process loses nothing with any setting of
         # `synchronous`, since the system still holds what was written; FULL also waits for the disk at each commit (a
         # few milliseconds), so that a power cut loses nothing either. A file system that has no WAL keeps its journal.
-        self._db.enable_wal()
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                self._db.enable_wal()
+                break
+            except sqlite3.OperationalError:
+                # SQLite does not wait for others at this switch, as it does elsewhere.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
         self._db.execute("PRAGMA synchronous=FULL")
 
     def _create_tables(self) -> None:

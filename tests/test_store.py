@@ -244,7 +244,8 @@ def test_threads_share_a_store(store: Store) -> None:
     assert sorted(s.revision for s in store.documents() if s.id != shared.id) == [10] * 6
 
 
-def test_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(12))  # what goes wrong here goes wrong now and then
+def test_processes_open_a_new_file_at_once(attempt: int, tmp_path: Path) -> None:
     path = tmp_path / "documents.db"
     start = threading.Barrier(6)
     broken: list[BaseException] = []

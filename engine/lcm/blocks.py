@@ -26,6 +26,7 @@ class Dimensions:
     hidden: int  # inner width of the feed-forward part
     context: int  # the most concepts that attention sees at once
     denoiser: int = 0  # layers of the second tower, in models that have two
+    denoiser_hidden: int = 0  # inner width of its feed-forward parts, if not `hidden`
     codebooks: int = 0  # of the residual quantizer
     units: int = 0  # centroids in each codebook
     begin: bool = True  # a zero vector stands before the first concept: the beginning of what can be seen

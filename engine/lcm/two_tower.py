@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class DenoiserBlock(nn.Module):
         self.norm2 = nn.RMSNorm(dims.width, eps=dims.eps)
         self.cross = CrossAttention(dims)
         self.norm3 = nn.RMSNorm(dims.width, eps=dims.eps)
-        self.feed = FeedForward(dims)
+        self.feed = FeedForward(replace(dims, hidden=dims.denoiser_hidden or dims.hidden))
         self.modulation = nn.Linear(dims.width, 9 * dims.width)
         self.dropout = nn.Dropout(dims.dropout)
 

@@ -37,9 +37,9 @@ def dimensions(kind: str, size: str = "tiny") -> Dimensions:
     if kind == "base":
         return replace(dims, begin=size == "tiny")
     if kind == "two-tower":
-        towers = {"tiny": (3, 4), "1.6B": (5, 13), "7B": (5, 14)}[size]
-        if size == "tiny":  # its blocks are larger for the same width
-            dims = replace(dims, width=256, heads=4, hidden=704)
+        towers = {"tiny": (5, 4), "1.6B": (5, 13), "7B": (5, 14)}[size]
+        if size == "tiny":  # most of it in the tower that runs once a concept, not at every denoising step
+            dims = replace(dims, width=256, heads=4, hidden=704, denoiser_hidden=256)
         return replace(dims, layers=towers[0], denoiser=towers[1])
     if kind.startswith("quant"):
         codebooks, units = (16, 256) if size == "tiny" else (64, 8192)

@@ -37,7 +37,7 @@ from ..lcm.blocks import Block, Dimensions
 from ..lcm.generator import Stop, generate_all
 from ..lcm.model import END_SENTENCE, Batch, ConceptModel
 from ..lcm.two_tower import DenoiserBlock
-from ..lcm.weights import KINDS, SIZES, dimensions, save
+from ..lcm.weights import KINDS, SIZES, dimensions, load, save
 from ..spaces.builtin import ASSETS, EOS, BuiltinSpace
 from ..spaces.transformer import PAD
 from .corpus import LANGUAGES
@@ -112,28 +112,31 @@ def collate(documents: Documents, windows: Sequence[tuple[int, int, int]]) -> Ba
 
 class Words:
     """SONAR-LLM's loss (arXiv 2508.05305, section 3): cross-entropy of the next sentence's tokens, decoded from the
-    predicted concept by the space's frozen decoder.
+    predicted concept by the space's frozen decoder. It is asked for `sentences` of a batch, drawn anew each time: a
+    decoder costs far more than a concept model.
     """
 
-    def __init__(self, space: BuiltinSpace, documents: Documents) -> None:
-        self.space, self.documents = space, documents
+    def __init__(self, space: BuiltinSpace, documents: Documents, sentences: int = 256) -> None:
+        self.space, self.documents, self.sentences = space, documents, sentences
         space.decoder.requires_grad_(False)
 
     def loss(self, model: ConceptModel, batch: Batch, windows: Sequence[tuple[int, int, int]], read: Tensor) -> Tensor:
         predicted = model.normalizer.denormalize(model.expectations(replace(batch, concepts=read)))
+        places = batch.real.nonzero()
+        places = places[torch.randperm(len(places))[: self.sentences].to(places.device)]
         said, langs = [], []
-        for (index, first, last), real in zip(windows, batch.real.tolist(), strict=True):
-            sentences = self.documents.said(index, END_SENTENCE)[first:last]
-            kept = [self.space.tokens(s) for s, wanted in zip(sentences, real, strict=False) if wanted]
-            said += kept
-            langs += [LANGUAGES.index(self.documents.langs[index])] * len(kept)
-        concepts = predicted[batch.real]
+        for row, place in places.tolist():
+            index, first, last = windows[row]
+            said.append(self.space.tokens(self.documents.said(index, END_SENTENCE)[first:last][place]))
+            langs.append(LANGUAGES.index(self.documents.langs[index]))
+        concepts = predicted[places[:, 0], places[:, 1]]
         concepts = concepts * (float(model.norm) / concepts.norm(dim=-1, keepdim=True).clamp_min(1e-6))
         width = max(map(len, said))
         inputs = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in said])
         targets = torch.tensor([[*ids, EOS] + [PAD] * (width - len(ids)) for ids in said])
-        decoder = self.space.decoder
-        states = decoder.states(inputs, decoder.condition(concepts), torch.tensor(langs))
+        inputs, targets, languages = (x.to(read.device) for x in (inputs, targets, torch.tensor(langs)))
+        decoder = self.space.decoder.to(read.device)
+        states = decoder.states(inputs, decoder.condition(concepts), languages)
         real_tokens = targets != PAD
         return nn.functional.cross_entropy(decoder.logits(states[real_tokens]).float(), targets[real_tokens])
 
@@ -159,6 +162,8 @@ def local(tensors: Any) -> list[Tensor]:
 class Run:
     """One training run: model, averaged model, optimizer, its place in the data, and its folder.
 
+    It begins with the weights of `start`, if there is one, and otherwise with random ones.
+
     Raises TrainingError where there is too little to train on, WeightsError for a checkpoint of another run.
     """
 
@@ -170,6 +175,7 @@ class Run:
         recipe: Recipe,
         out: Path,
         words: Words | None = None,
+        start: ConceptModel | None = None,
         save_minutes: float = 10,
     ) -> None:
         self.documents, self.recipe, self.out, self.words = documents, recipe, out, words
@@ -185,7 +191,10 @@ class Run:
             raise TrainingError("There must be training and validation documents; encode more of the corpus.")
         torch.manual_seed(recipe.seed)
         self.model = KINDS[kind](dims)
-        self.prepare()
+        if start is None:
+            self.prepare()
+        else:
+            self.model.load_state_dict(start.state_dict())
         self.model.to(self.device)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if self.processes > 1:
@@ -509,6 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of the published ones (%(default)s)")
     parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="shards of encode_corpus")
     parser.add_argument("--langs", nargs="*", default=["eng"], help="languages to train on (%(default)s)")
+    parser.add_argument("--init", type=Path, help="weights of this kind to start from (random ones)")
     parser.add_argument("--out", type=Path, help="where checkpoints and the log go (runs/lcm-MODEL)")
     parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm/MODEL.safetensors)")
     parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for --words")
@@ -524,8 +534,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         documents = read_shards(args.concepts, args.langs)
         words = Words(BuiltinSpace.load(args.space), documents) if args.words else None
-        dims = replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1], dropout=args.dropout)
-        run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words)
+        start = load(args.init, documents.space, None, documents.fingerprint) if args.init else None
+        if start and start.kind != args.model:
+            raise TrainingError(f"{args.init.name} holds a {start.kind} model; start from one, or name it as --model.")
+        dims = start.dims if start else replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1])
+        dims = replace(dims, dropout=args.dropout)
+        run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words, start)
         model = run.go()
         if run.rank == 0:
             facts = {
