@@ -16,13 +16,14 @@ from engine.lcm.diffusion import Schedule, denoise_path
 from engine.lcm.model import Batch
 from engine.lcm.normalizer import Normalizer
 from engine.lcm.one_tower import OneTower
+from engine.lcm.quantized import QuantD
 from engine.lcm.quantizer import ResidualQuantizer
 from engine.lcm.two_tower import Prepared, Sight, TwoTower
 from engine.lcm.weights import dimensions, load, save
 from engine.spaces import ConceptSpace, load_space
 
 SMALL = Dimensions(
-    concept=16, width=32, layers=2, heads=4, hidden=48, context=12, denoiser=2, codebooks=3, units=8
+    concept=16, width=32, layers=2, heads=4, hidden=48, context=12, denoiser=2, denoiser_hidden=24, codebooks=3, units=8
 )  # fmt: skip
 QUICK = Sampling(steps=5)
 ON = Stop(end=2.0, repetition=2.0)  # no document ends
@@ -238,6 +239,19 @@ def test_each_codebook_leaves_less_of_the_concepts() -> None:
     again = ResidualQuantizer(4, 16, 16)
     again.fit(concepts, 0)
     assert torch.equal(again.centroids, quantizer.centroids)
+
+
+def test_the_mean_of_a_sum_of_units_is_the_sum_of_their_means() -> None:
+    """What Quant-LCM-d expects is the mean of all concepts that its codebooks can make, by their probabilities."""
+    model = made("quant-d")
+    assert isinstance(model, QuantD)
+    states = torch.randn(2, 32)
+    shares = model.postnet(states).unflatten(-1, (3, 8)).softmax(-1)
+    mean = torch.zeros(2, 16)
+    for units in itertools.product(range(8), repeat=3):
+        share = torch.stack([shares[:, level, unit] for level, unit in enumerate(units)]).prod(0)
+        mean += share[:, None] * sum(model.quantizer.book(level)[unit] for level, unit in enumerate(units))
+    assert torch.allclose(model.mean(states), mean, atol=1e-5)
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

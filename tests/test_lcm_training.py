@@ -18,6 +18,7 @@ from engine.errors import CorpusError, TrainingError, WeightsError
 from engine.evaluation.lcm import auc, contrast, predictions, scores, surprise
 from engine.lcm import KINDS
 from engine.lcm.blocks import Dimensions
+from engine.lcm.weights import save
 from engine.spaces.builtin import BuiltinSpace
 from engine.training import lcm as training
 from engine.training.documents import Documents, Text, read_shards
@@ -173,6 +174,17 @@ def test_every_kind_learns(kind: str, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [row["step"] for row in rows] == ["100", "200", "300"]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_a_run_starts_from_weights_of_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = training.Run("two-tower", SMALL, walks(), QUICK, tmp_path / "first").go()
+    run = training.Run("two-tower", SMALL, walks(), QUICK, tmp_path / "second", start=start)
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), start.parameters(), strict=True))
+    encode(FOUND, Letters(), tmp_path / "shards", 9.0)
+    save(tmp_path / "two-tower.safetensors", start, "letters", "0" * 16)
+    options = ["--concepts", str(tmp_path / "shards"), "--init", str(tmp_path / "two-tower.safetensors")]
+    assert training.main(["--model", "base", *options]) == 2
+    assert "two-tower.safetensors holds a two-tower model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["base", "two-tower", "quant-d"])
