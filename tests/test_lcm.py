@@ -246,7 +246,7 @@ def test_the_mean_of_a_sum_of_units_is_the_sum_of_their_means() -> None:
     model = made("quant-d")
     assert isinstance(model, QuantD)
     states = torch.randn(2, 32)
-    shares = model.postnet(states).unflatten(-1, (3, 8)).softmax(-1)
+    shares = model.scores(states).softmax(-1)
     mean = torch.zeros(2, 16)
     for units in itertools.product(range(8), repeat=3):
         share = torch.stack([shares[:, level, unit] for level, unit in enumerate(units)]).prod(0)

@@ -24,13 +24,13 @@ from .two_tower import DROP
 class Quantized(ConceptModel):
     """What both have: the quantizer, the backbone, and how a concept is made."""
 
-    def __init__(self, dims: Dimensions, outputs: int) -> None:
+    def __init__(self, dims: Dimensions) -> None:
         super().__init__(dims)
         self.quantizer = ResidualQuantizer(dims.codebooks, dims.units, dims.concept)
         level = nn.Embedding(dims.codebooks, dims.width)
         nn.init.normal_(level.weight, std=0.02)
         self.backbone = Interleaved(dims, level)
-        self.postnet = nn.Linear(dims.width, outputs)
+        self.postnet = nn.Linear(dims.width, dims.concept)
         nn.init.zeros_(self.postnet.weight)
         nn.init.zeros_(self.postnet.bias)
 
@@ -74,14 +74,32 @@ class Quantized(ConceptModel):
 
 
 class QuantD(Quantized):
-    """Quant-LCM-d: cross-entropy over a codebook's units."""
+    """Quant-LCM-d: cross-entropy over a codebook's units.
+
+    A unit's score is the product of its centroid with a vector that is read off the state, and its frequency: what is
+    learnt of one centroid holds for those beside it, of which each is seen too rarely to have weights of its own.
+    """
 
     kind = "quant-d"
     title = "Quant-LCM-d"
     temperature = 0.5
 
     def __init__(self, dims: Dimensions) -> None:
-        super().__init__(dims, dims.codebooks * dims.units)
+        super().__init__(dims)
+        self.frequency = nn.Parameter(torch.zeros(dims.codebooks, dims.units))  # its logarithm
+        self.scale = nn.Parameter(torch.zeros(dims.codebooks))  # the logarithm of how much the vector counts
+
+    def prepare(self, concepts: Tensor, seed: int) -> None:
+        super().prepare(concepts, seed)
+        for counts, units in zip(self.frequency.data, self.quantizer.encode(concepts).T, strict=True):
+            counts.copy_((torch.bincount(units, minlength=self.dims.units) + 1.0).log())
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Logits [..., codebooks, units] for states [..., width]."""
+        vector = self.postnet(states).float()
+        with torch.autocast(vector.device.type, enabled=False):  # eight bits are too few to tell centroids apart
+            products = (vector @ self.quantizer.centroids.T).unflatten(-1, (self.dims.codebooks, self.dims.units))
+        return products * self.scale.exp()[:, None] + self.frequency
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
         """Cross-entropy of the drawn codebook's unit (section 2.3.5).
@@ -91,10 +109,9 @@ class QuantD(Quantized):
         """
         level, making, codes = self.made(batch)
         without = torch.rand(batch.real.shape, device=read.device) < DROP
-        states = self.backbone(read, making, level, without)[batch.real]
-        scores = self.postnet(states).unflatten(-1, (self.dims.codebooks, self.dims.units)).float()
+        scores = self.scores(self.backbone(read, making, level, without)[batch.real])
         level, codes = level[batch.real], codes[batch.real]
-        rows = torch.arange(len(states), device=states.device)
+        rows = torch.arange(len(level), device=level.device)
         own = F.cross_entropy(scores[rows, level], codes[rows, level])
         first = level == 0
         if not first.any():
@@ -103,8 +120,7 @@ class QuantD(Quantized):
         return own + first.float().mean() * others
 
     def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
-        part = slice(level * self.dims.units, (level + 1) * self.dims.units)
-        return F.linear(states, self.postnet.weight[part], self.postnet.bias[part])
+        return self.scores(states)[..., level, :]
 
     def expectations(self, batch: Batch) -> Tensor:
         making = torch.zeros_like(batch.concepts)
@@ -119,8 +135,7 @@ class QuantD(Quantized):
         """The mean concept [..., D] for states [..., width] in which nothing of it is there: a concept is a sum of
         centroids, so its mean is that of each codebook's means.
         """
-        scores = self.postnet(states).float().unflatten(-1, (self.dims.codebooks, self.dims.units))
-        return scores.softmax(-1).flatten(-2) @ self.quantizer.centroids
+        return self.scores(states).softmax(-1).flatten(-2) @ self.quantizer.centroids
 
 
 class QuantC(Quantized):
@@ -129,9 +144,6 @@ class QuantC(Quantized):
     kind = "quant-c"
     title = "Quant-LCM-c"
     temperature = 0.5
-
-    def __init__(self, dims: Dimensions) -> None:
-        super().__init__(dims, dims.concept)
 
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
         level, making, _ = self.made(batch)

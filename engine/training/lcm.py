@@ -116,7 +116,7 @@ class Words:
     decoder costs far more than a concept model.
     """
 
-    def __init__(self, space: BuiltinSpace, documents: Documents, sentences: int = 256) -> None:
+    def __init__(self, space: BuiltinSpace, documents: Documents, sentences: int = 64) -> None:
         self.space, self.documents, self.sentences = space, documents, sentences
         space.decoder.requires_grad_(False)
 
