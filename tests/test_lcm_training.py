@@ -184,7 +184,7 @@ def test_a_run_starts_from_weights_of_its_kind(tmp_path: Path, capsys: pytest.Ca
     save(tmp_path / "two-tower.safetensors", start, "letters", "0" * 16)
     options = ["--concepts", str(tmp_path / "shards"), "--init", str(tmp_path / "two-tower.safetensors")]
     assert training.main(["--model", "base", *options]) == 2
-    assert "two-tower.safetensors holds a two-tower model" in capsys.readouterr().err
+    assert "two-tower.safetensors holds a two-tower model, from which base can't start" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["base", "two-tower", "quant-d"])
@@ -252,8 +252,8 @@ def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
     assert torch.allclose(*moments, atol=1e-5)
 
 
-def test_words_can_be_the_objective(tmp_path: Path) -> None:
-    """SONAR-LLM: the loss falls although the decoder stays as it is."""
+def test_words_are_the_objective_of_sonar_llm(tmp_path: Path) -> None:
+    """The loss falls although the decoder stays as it is."""
     space = BuiltinSpace.load()
     told = [
         ("The sun came up.", "The birds began to sing.", "A girl went to the river."),
@@ -272,7 +272,7 @@ def test_words_can_be_the_objective(tmp_path: Path) -> None:
     before = [weight.clone() for weight in space.decoder.parameters()]
     dims = replace(SMALL, concept=512, width=64)
     words = training.Words(space, documents)
-    run = training.Run("base", dims, documents, replace(QUICK, steps=30, check=10, patience=9), tmp_path, words)
+    run = training.Run("sonar-llm", dims, documents, replace(QUICK, steps=30, check=10, patience=9), tmp_path, words)
     windows = next(training.batches(documents, run.learn, dims.context, 64, 0, 0))
     losses = [run.train_on(windows, 0.4) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.3

@@ -49,6 +49,7 @@ class ConceptModel(nn.Module):
     kind: ClassVar[str]
     title: ClassVar[str]  # the kind as people write it
     temperature: ClassVar[float]  # how far alternatives are spread, unless told otherwise; 0 is always the same
+    words: ClassVar[bool] = False  # whether it is trained on words, through the space's decoder, instead of by `loss`
     end: Tensor  # [D] concept of END_SENTENCE
     end_fit: Tensor  # [2] slope and offset of the logistic from nearness to the end to its probability
     end_threshold: Tensor  # [] probability at which a document ends

@@ -17,10 +17,13 @@ from .diffusion import Schedule
 from .model import ConceptModel
 from .one_tower import OneTower
 from .quantized import QuantC, QuantD
+from .sonar_llm import SonarLLM
 from .two_tower import TwoTower
 
-# A sixth kind is a file with its class, and a name here.
-KINDS: dict[str, type[ConceptModel]] = {model.kind: model for model in (BaseLCM, OneTower, TwoTower, QuantD, QuantC)}
+# A new kind is a file with its class, and a name here.
+KINDS: dict[str, type[ConceptModel]] = {
+    model.kind: model for model in (BaseLCM, SonarLLM, OneTower, TwoTower, QuantD, QuantC)
+}
 
 # What ships ("tiny"), and the published sizes (arXiv 2412.08821, section 2.4.1 and the architectures of Meta's code).
 TINY = Dimensions(concept=512, width=320, layers=6, heads=5, hidden=864, context=128, dropout=0.1)
@@ -34,7 +37,7 @@ def dimensions(kind: str, size: str = "tiny") -> Dimensions:
     if kind not in KINDS or size not in SIZES:
         raise WeightsError(f"There is no {kind} model of size {size}; choose from {known(SIZES)} and {known(KINDS)}.")
     dims = SIZES[size]
-    if kind == "base":
+    if issubclass(KINDS[kind], BaseLCM):
         return replace(dims, begin=size == "tiny")
     if kind == "two-tower":
         towers = {"tiny": (5, 4), "1.6B": (5, 13), "7B": (5, 14)}[size]

@@ -2,8 +2,8 @@
 
 The recipe of the Large Concept Models (arXiv 2412.08821): every document is its concepts, followed by the concept of
 "End of text." (section 2.3.1), and each concept is predicted from those before it. `torchrun` spreads a run over
-several processes, whose model and optimizer are then sharded (FSDP2). SONAR-LLM's objective (arXiv 2508.05305), the
-words of the next sentence through the frozen decoder, can take the place of a kind's own.
+several processes, whose model and optimizer are then sharded (FSDP2). SONAR-LLM (arXiv 2508.05305) is trained on the
+words of the next sentence, through the space's frozen decoder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class Recipe:
     average: float = 0.995  # decay of the averaged weights, which are the ones that ship
     check: int = 100  # steps between validations
     patience: int = 6  # validations without progress that end the run
-    words: bool = False  # SONAR-LLM's objective in place of the kind's own
     seed: int = 0
 
 
@@ -518,25 +517,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of the published ones (%(default)s)")
     parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="shards of encode_corpus")
     parser.add_argument("--langs", nargs="*", default=["eng"], help="languages to train on (%(default)s)")
-    parser.add_argument("--init", type=Path, help="weights of this kind to start from (random ones)")
+    parser.add_argument(
+        "--init", type=Path, help="weights to start from: of this kind, or base for sonar-llm (random ones)"
+    )
     parser.add_argument("--out", type=Path, help="where checkpoints and the log go (runs/lcm-MODEL)")
     parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm/MODEL.safetensors)")
-    parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for --words")
+    parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for sonar-llm")
     parser.add_argument("--dropout", type=float, default=0.1)
     for field in dataclasses.fields(Recipe):
-        if field.name == "words":
-            parser.add_argument("--words", action="store_true", help="train on words, through the frozen decoder")
-        else:
-            name = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(name, type=type(field.default), default=field.default, help=f"{field.default}")
+        name = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, type=type(field.default), default=field.default, help=f"{field.default}")
     args = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
     try:
         documents = read_shards(args.concepts, args.langs)
-        words = Words(BuiltinSpace.load(args.space), documents) if args.words else None
+        words = Words(BuiltinSpace.load(args.space), documents) if KINDS[args.model].words else None
         start = load(args.init, documents.space, None, documents.fingerprint) if args.init else None
-        if start and start.kind != args.model:
-            raise TrainingError(f"{args.init.name} holds a {start.kind} model; start from one, or name it as --model.")
+        if start and not issubclass(KINDS[args.model], type(start)):
+            raise TrainingError(f"{args.init.name} holds a {start.kind} model, from which {args.model} can't start.")
         dims = start.dims if start else replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1])
         dims = replace(dims, dropout=args.dropout)
         run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words, start)
