@@ -51,7 +51,7 @@ class Engine:
     """Everything that can be done with a concept space, in one place. Models load when they are first used."""
 
     space: ConceptSpace
-    model: str = ""  # the kind of concept model: "base", "two-tower", ...; empty for the default
+    model: str = ""  # the kind of concept model: "sonar-llm", "two-tower", ...; empty for the default
     _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
     _models: dict[str, ConceptModel] = field(default_factory=dict, repr=False)
 

@@ -1,4 +1,4 @@
-"""Concept models: blocks, normalizer, diffusion, quantizer, the five kinds, how they read, generate and are stored."""
+"""Concept models: blocks, normalizer, diffusion, quantizer, the kinds, how they read, generate and are stored."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).parents[2] / "assets" / "lcm"
-DEFAULT = "base"
+DEFAULT = "sonar-llm"
 
 
 def available(space: str = "builtin", folder: Path = FOLDER) -> list[str]:
