@@ -18,6 +18,7 @@ from engine.lcm.normalizer import Normalizer
 from engine.lcm.one_tower import OneTower
 from engine.lcm.quantized import QuantD
 from engine.lcm.quantizer import ResidualQuantizer
+from engine.lcm.sonar_llm import SonarLLM
 from engine.lcm.two_tower import Prepared, Sight, TwoTower
 from engine.lcm.weights import dimensions, load, save
 from engine.spaces import ConceptSpace, load_space
@@ -252,6 +253,23 @@ def test_the_mean_of_a_sum_of_units_is_the_sum_of_their_means() -> None:
         share = torch.stack([shares[:, level, unit] for level, unit in enumerate(units)]).prod(0)
         mean += share[:, None] * sum(model.quantizer.book(level)[unit] for level, unit in enumerate(units))
     assert torch.allclose(model.mean(states), mean, atol=1e-5)
+
+
+def test_means_follow_from_what_sonar_llm_would_write() -> None:
+    model = made("sonar-llm")
+    assert isinstance(model, SonarLLM)
+    before = expected(model, told(4))
+    predicted, turn = torch.randn(400, 16), torch.randn(16, 16)
+    model.fit_means(predicted, predicted @ turn.T + 3)
+    assert torch.allclose(model.slope, turn, atol=0.05) and torch.allclose(
+        model.offset, torch.full((16,), 3.0), atol=0.1
+    )
+    wanted = model.normalizer.normalize(torch.from_numpy(before)) @ model.slope.T + model.offset
+    assert np.allclose(expected(model, told(4)), model.normalizer.denormalize(wanted).numpy(), atol=1e-4)
+    with torch.inference_mode():
+        reading = Reading(model, [told(4)])
+        written = reading.sample([np.random.default_rng(0)], temperature=0.0)[0]
+    assert np.allclose(written / np.linalg.norm(written), before / np.linalg.norm(before), atol=1e-5)  # as it was
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

@@ -51,16 +51,19 @@ class BaseLCM(ConceptModel):
         """Predictions [N, T, D] of what follows concepts [N, 0..t, D]."""
         return self.postnet(self.stack(self.prenet(concepts), cache)).float()
 
-    def expectations(self, batch: Batch) -> Tensor:
-        """As of reading; what begins a document is the median concept to a model that can't begin one."""
+    def predictions(self, batch: Batch) -> Tensor:
+        """[N, T, D] as of reading; what begins a document is the median concept to a model that can't begin one."""
         zero = torch.zeros_like(batch.concepts[:, :1])
         if not self.dims.begin:
             return torch.cat([zero, self(batch.concepts[:, :-1])], dim=1)
         return self(torch.cat([zero, batch.concepts[:, :-1]], dim=1))
 
+    def expectations(self, batch: Batch) -> Tensor:
+        return self.predictions(batch)
+
     def loss(self, batch: Batch, read: Tensor) -> Tensor:
         """Mean squared error (section 2.3.1), over normalized concepts."""
-        missed = self.expectations(replace(batch, concepts=read)) - batch.concepts
+        missed = self.predictions(replace(batch, concepts=read)) - batch.concepts
         real = batch.real.clone()
         real[:, 0] &= self.dims.begin
         return missed[real].square().mean()
@@ -77,10 +80,14 @@ class BaseLCM(ConceptModel):
         last = states[torch.arange(len(counts)), (counts - 1).clamp_min(0)]
         memory.state = last if memory.state is None else torch.where(counts[:, None] > 0, last, memory.state)
 
-    def expect(self, memory: Read) -> Tensor:
+    def predict(self, memory: Read) -> Tensor:
+        """The prediction of what follows, [N, D]."""
         if memory.state is None:
             raise VectorError("This model can't begin a document; give it at least one sentence.")
         return self.postnet(memory.state).float()
+
+    def expect(self, memory: Read) -> Tensor:
+        return self.predict(memory)
 
     def sample(self, memory: Read, draws: Sequence[np.random.Generator], temperature: float, how: Sampling) -> Tensor:
         """The prediction with noise that has the covariance of what the model missed on validation documents.
@@ -88,4 +95,4 @@ class BaseLCM(ConceptModel):
         At temperature 1 it is a sample of what may follow (as far as a normal distribution can tell), at 0 the
         prediction itself.
         """
-        return self.expect(memory) + temperature * normal(draws, self.dims.concept) @ self.spread.T
+        return self.predict(memory) + temperature * normal(draws, self.dims.concept) @ self.spread.T

@@ -36,6 +36,7 @@ from ..lcm.base import BaseLCM
 from ..lcm.blocks import Block, Dimensions
 from ..lcm.generator import Stop, generate_all
 from ..lcm.model import END_SENTENCE, Batch, ConceptModel
+from ..lcm.sonar_llm import SonarLLM
 from ..lcm.two_tower import DenoiserBlock
 from ..lcm.weights import KINDS, SIZES, dimensions, load, save
 from ..spaces.builtin import ASSETS, EOS, BuiltinSpace
@@ -120,7 +121,8 @@ class Words:
         space.decoder.requires_grad_(False)
 
     def loss(self, model: ConceptModel, batch: Batch, windows: Sequence[tuple[int, int, int]], read: Tensor) -> Tensor:
-        predicted = model.normalizer.denormalize(model.expectations(replace(batch, concepts=read)))
+        assert isinstance(model, SonarLLM)
+        predicted = model.normalizer.denormalize(model.predictions(replace(batch, concepts=read)))
         places = batch.real.nonzero()
         places = places[torch.randperm(len(places))[: self.sentences].to(places.device)]
         said, langs = [], []
@@ -235,8 +237,9 @@ class Run:
                 if isinstance(module, Block | DenoiserBlock):
                     fully_shard(module, mesh=mesh)
             fully_shard(model, mesh=mesh)
-            for method in ("loss", "expectations"):  # the ways in, next to `forward`
-                register_fsdp_forward_method(model, method)
+            for method in ("loss", "expectations", "predictions"):  # the ways in, next to `forward`
+                if hasattr(model, method):
+                    register_fsdp_forward_method(model, method)
 
     # Checkpoints
 
@@ -453,6 +456,15 @@ def restore(model: nn.Module, state: dict[str, Tensor]) -> None:
 # ---- after training -------------------------------------------------------------------------------------------------
 
 
+def fit_means(model: SonarLLM, documents: Documents, indices: np.ndarray) -> None:
+    """Let SONAR-LLM learn how means follow from its predictions, on 1,500 training documents."""
+    model.slope.copy_(torch.eye(len(model.slope)))
+    model.offset.zero_()
+    pairs = predictions(model, documents, indices[:1500])
+    parts = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    model.fit_means(*(model.normalizer.normalize(torch.from_numpy(part)) for part in parts))
+
+
 def calibrate(model: ConceptModel, documents: Documents, indices: np.ndarray) -> dict[str, float]:
     """Set what a trained model knows about endings and about its own errors, from validation documents.
 
@@ -540,6 +552,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words, start)
         model = run.go()
         if run.rank == 0:
+            if isinstance(model, SonarLLM):
+                fit_means(model, documents, run.learn)
             facts = {
                 "documents": len(run.learn),
                 "concepts": sum(documents.length(int(i)) for i in run.learn),
