@@ -2,8 +2,7 @@
 
 Against the way of the published generator, on the same weights in the same run: at every denoising step it computes
 the keys and values of the whole context, the modulations of the timestep and self-attention's queries and keys again,
-for the guided and the unguided half of the batch. Eight documents are also what one costs whose sentences are
-chosen from eight draws each (`engine.wording.CHOICES`).
+for the guided and the unguided half of the batch.
 """
 
 from __future__ import annotations

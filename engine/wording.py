@@ -10,7 +10,7 @@ import numpy as np
 from .spaces import ConceptSpace
 from .text import has_words
 
-CHOICES = 8  # concepts drawn for each one that is written
+CHOICES = 4  # concepts drawn for each one that is written
 
 
 @dataclass(frozen=True)
