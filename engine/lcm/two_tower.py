@@ -173,8 +173,11 @@ class Prepared:
 
 
 def turned(weight: Tensor) -> Tensor:
-    """A matrix [outputs, inputs] whose columns lie together in memory: few rows are multiplied with it faster so."""
-    return weight.T.contiguous().T
+    """A matrix [outputs, inputs] as a copy whose columns lie together: few rows are multiplied with it faster so.
+
+    A large one stays as it is: the copy would take as much memory as the model.
+    """
+    return weight if weight.numel() > 1_000_000 else weight.T.contiguous().T
 
 
 class Sight:
