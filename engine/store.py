@@ -256,9 +256,9 @@ class Store:
             try:
                 self._db.enable_wal()
                 break
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
                 # SQLite does not wait for others at this switch, as it does elsewhere.
-                if time.monotonic() > until:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > until:
                     raise
                 time.sleep(0.01)
         self._db.execute("PRAGMA synchronous=FULL")

@@ -253,6 +253,9 @@ def test_the_mean_of_a_sum_of_units_is_the_sum_of_their_means() -> None:
         share = torch.stack([shares[:, level, unit] for level, unit in enumerate(units)]).prod(0)
         mean += share[:, None] * sum(model.quantizer.book(level)[unit] for level, unit in enumerate(units))
     assert torch.allclose(model.mean(states), mean, atol=1e-5)
+    for level in range(3):  # one codebook's scores alone are the same
+        alone = model.logits(states, torch.zeros(2, 16), level).softmax(-1)
+        assert torch.allclose(alone, shares[:, level], atol=1e-5)
 
 
 def test_means_follow_from_what_sonar_llm_would_write() -> None:

@@ -187,6 +187,14 @@ def test_a_run_starts_from_weights_of_its_kind(tmp_path: Path, capsys: pytest.Ca
     assert "two-tower.safetensors holds a two-tower model, from which base can't start" in capsys.readouterr().err
 
 
+def test_sonar_llm_starts_from_base_lcm(tmp_path: Path) -> None:
+    start = training.Run("base", SMALL, walks(), QUICK, tmp_path / "first").go()
+    model = training.Run("sonar-llm", SMALL, walks(), QUICK, tmp_path / "second", start=start).model
+    state = model.state_dict()
+    assert all(torch.equal(state[name], weight) for name, weight in start.state_dict().items())
+    assert torch.equal(state["slope"], torch.eye(16))
+
+
 @pytest.mark.parametrize("kind", ["base", "two-tower", "quant-d"])
 def test_a_resumed_run_equals_an_unbroken_one(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents, dims = walks(), replace(SMALL, dropout=0.1)

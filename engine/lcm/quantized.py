@@ -57,6 +57,19 @@ class Quantized(ConceptModel):
         """Scores [N, units] of a codebook's units for states [N, width] of concepts in the making [N, D]."""
         raise NotImplementedError
 
+    def mean(self, states: Tensor) -> Tensor:
+        """The mean concept [..., D] for states [..., width] in which nothing of it is there yet."""
+        raise NotImplementedError
+
+    def expectations(self, batch: Batch) -> Tensor:
+        making = torch.zeros_like(batch.concepts)
+        level = torch.zeros_like(batch.real, dtype=torch.long)
+        return self.mean(self.backbone(batch.concepts, making, level))
+
+    def expect(self, memory: Read) -> Tensor:
+        making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
+        return self.mean(self.backbone.make(memory, making, 0))
+
     def sample(self, memory: Read, draws: Sequence[np.random.Generator], temperature: float, how: Sampling) -> Tensor:
         """Units drawn by their guided scores at a temperature, codebook after codebook."""
         making = torch.zeros(len(draws), self.dims.concept)
@@ -120,21 +133,11 @@ class QuantD(Quantized):
         return own + first.float().mean() * others
 
     def logits(self, states: Tensor, making: Tensor, level: int) -> Tensor:
-        return self.scores(states)[..., level, :]
-
-    def expectations(self, batch: Batch) -> Tensor:
-        making = torch.zeros_like(batch.concepts)
-        level = torch.zeros_like(batch.real, dtype=torch.long)
-        return self.mean(self.backbone(batch.concepts, making, level))
-
-    def expect(self, memory: Read) -> Tensor:
-        making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
-        return self.mean(self.backbone.make(memory, making, 0))
+        products = self.postnet(states).float() @ self.quantizer.book(level).T
+        return products * self.scale[level].exp() + self.frequency[level]
 
     def mean(self, states: Tensor) -> Tensor:
-        """The mean concept [..., D] for states [..., width] in which nothing of it is there: a concept is a sum of
-        centroids, so its mean is that of each codebook's means.
-        """
+        """A concept is a sum of centroids, so its mean is the sum of each codebook's means."""
         return self.scores(states).softmax(-1).flatten(-2) @ self.quantizer.centroids
 
 
@@ -155,11 +158,5 @@ class QuantC(Quantized):
         # As if the concept lay around the prediction with a variance of 1 in each component.
         return -0.5 * self.quantizer.distances(self.postnet(states) - making, level)
 
-    def expectations(self, batch: Batch) -> Tensor:
-        making = torch.zeros_like(batch.concepts)
-        level = torch.zeros_like(batch.real, dtype=torch.long)
-        return self.postnet(self.backbone(batch.concepts, making, level)).float()
-
-    def expect(self, memory: Read) -> Tensor:
-        making = torch.zeros(len(memory.cache.lengths), self.dims.concept)
-        return self.postnet(self.backbone.make(memory, making, 0))
+    def mean(self, states: Tensor) -> Tensor:
+        return self.postnet(states).float()

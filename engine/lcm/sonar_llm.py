@@ -43,8 +43,12 @@ class SonarLLM(BaseLCM):
         self.slope.copy_(slope)
         self.offset.copy_(mean - slope @ centre)
 
+    def means(self, predicted: Tensor) -> Tensor:
+        """What is expected [..., D] where [..., D] would be written."""
+        return predicted @ self.slope.T + self.offset
+
     def expectations(self, batch: Batch) -> Tensor:
-        return self.predictions(batch) @ self.slope.T + self.offset
+        return self.means(self.predictions(batch))
 
     def expect(self, memory: Read) -> Tensor:
-        return self.predict(memory) @ self.slope.T + self.offset
+        return self.means(self.predict(memory))

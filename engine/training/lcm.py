@@ -195,7 +195,8 @@ class Run:
         if start is None:
             self.prepare()
         else:
-            self.model.load_state_dict(start.state_dict())
+            # What the kind that it starts from does not have stays as it is.
+            self.model.load_state_dict(self.model.state_dict() | start.state_dict())
         self.model.to(self.device)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if self.processes > 1:
