@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import sentencex
-
 from .spaces.languages import LANGUAGES
 from .text import has_words
 
@@ -55,6 +53,8 @@ def paragraphs(text: str) -> list[str]:
 
 def sentences(run: str, language: str) -> list[str]:
     """Cut one paragraph after each sentence; the cuts join to `run` again."""
+    import sentencex  # here, so that a machine that only trains does without it
+
     cuts, at = [], 0
     for sentence in sentencex.segment(language, run):
         found = run.find(sentence.strip(), at)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toy_space import PIECES, tokenized, write_corpus, written
 
 from engine.errors import CorpusError, TrainingError, WeightsError
 from engine.evaluation.lcm import auc, contrast, predictions, scores, surprise
@@ -21,13 +22,16 @@ from engine.lcm.blocks import Dimensions
 from engine.lcm.weights import save
 from engine.spaces.builtin import BuiltinSpace
 from engine.training import lcm as training
-from engine.training.documents import Documents, Text, read_shards
-from engine.training.encode_corpus import encode, texts
+from engine.training.calibration import calibrate
+from engine.training.concepts import encode, read, select
+from engine.training.documents import Documents
+from engine.training.tokens import Texts, Tokens
+from engine.training.windows import batches, collate
 
 SMALL = Dimensions(
     concept=16, width=32, layers=2, heads=4, hidden=48, context=12, denoiser=2, codebooks=3, units=8
 )  # fmt: skip
-QUICK = training.Recipe(steps=40, batch=64, rate=5e-3, warmup=10, noise=0.02, check=20)
+QUICK = training.Recipe(steps=40, batch=64, rate=5e-3, warmup=0.25, noise=0.02, check=20)
 
 
 def walks(documents: int = 60) -> Documents:
@@ -52,84 +56,98 @@ def walks(documents: int = 60) -> Documents:
 # ---- shards ---------------------------------------------------------------------------------------------------------
 
 
-class Letters:
-    """An encoder that needs no weights: a sentence's vector is made from its letters."""
+class Lengths:
+    """An encoder that needs no weights: a sentence's vector is made from its tokens."""
 
-    name, fingerprint = "letters", "0" * 16
+    name, fingerprint, tokenizer = "letters", "0" * 16, PIECES
 
     def __init__(self) -> None:
         self.encoded = 0
 
-    def fits(self, sentence: str) -> bool:
-        return True
-
-    def encode(self, sentences: Sequence[str]) -> np.ndarray:
-        self.encoded += len(sentences)
-        return np.array([[len(s), *map(ord, s[:3].ljust(3))] for s in sentences], np.float32)
-
-
-FOUND = [
-    Text("deu" if i == 5 else "eng", i < 2, i != 3, tuple(f"Sentence {j} of {i}." for j in range(3 + i)))
-    for i in range(8)
-]
+    def encode(self, texts: Texts) -> np.ndarray:
+        self.encoded += len(texts)
+        return np.array(
+            [[len(texts[i]), *(t % 2048 for t in (texts[i] * 3)[:3])] for i in range(len(texts))], np.float32
+        )
 
 
-def test_encoding_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    encoder = Letters()
-    assert encode(FOUND, encoder, tmp_path, minutes=-1, size=3) == 0  # no time for any shard
-    assert encode(FOUND[:3], encoder, tmp_path / "part", minutes=1, size=3) == 3
-    assert encode(FOUND, encoder, tmp_path, minutes=1, size=3) == 8
-    (tmp_path / "concepts-00001.parquet").unlink()
+@pytest.fixture
+def told(tmp_path: Path) -> Tokens:
+    """Eight documents of 3 to 10 sentences; the first two are kept for scores, the fourth is cut off, one is German."""
+    folder = write_corpus(tmp_path / "corpus")
+    documents = [
+        {
+            "lang": "deu" if i == 5 else "eng",
+            "split": "valid" if i < 2 else "train",
+            "text": "\n".join(f"Sentence {j} of {i}." for j in range(3 + i)),
+            "truncated": i == 3,
+        }
+        for i in range(8)
+    ]
+    written(folder, "documents.jsonl.gz", list(map(json.dumps, documents)))
+    (folder / "passages.jsonl.gz").unlink()
+    return tokenized(folder)
+
+
+def test_encoding_goes_on_where_it_stopped(told: Tokens, tmp_path: Path) -> None:
+    encoder, out, chosen = Lengths(), tmp_path / "out", np.arange(8)
+    assert encode(told, chosen, encoder, out, minutes=-1, size=3) == 0  # no time for any shard
+    with pytest.raises(CorpusError, match="There are no concepts in out"):
+        read(out, told)
+    assert encode(told, chosen, encoder, out, size=3) == 8
+    (out / "concepts-00001.npy").unlink()
+    assert len(read(out, told)) == 5  # what there is
     before = encoder.encoded
-    assert encode(FOUND, encoder, tmp_path, minutes=1, size=3) == 8
-    assert encoder.encoded - before == sum(len(t.sentences) for t in FOUND[3:6]) + 1  # and "End of text."
-    documents = read_shards(tmp_path)
+    assert encode(told, chosen, encoder, out, size=3) == 8
+    assert encoder.encoded - before == 6 + 7 + 8 + 1  # and "End of text."
+    documents = read(out, told)
     assert len(documents) == 8 and documents.langs[5] == "deu" and documents.valid.tolist() == [True] * 2 + [False] * 6
-    assert np.array_equal(documents[5][:-1], encoder.encode(FOUND[5].sentences))
+    assert np.array_equal(documents[5][:-1], encoder.encode(told.told.rows(np.arange(told.starts[5], told.starts[6]))))
     assert np.array_equal(documents[5][-1], documents.end)
     assert len(documents[3]) == 6  # cut off in the corpus: it has no end
-    assert documents.said(2, "END") == [*FOUND[2].sentences, "END"]
-    assert len(read_shards(tmp_path, ["eng"])) == 7
+    said = documents.said.rows(documents.rows(np.array([2, 2]), np.array([4, 5])))
+    assert [PIECES.decode(said[i]) for i in range(2)] == ["Sentence 4 of 2.", "End of text."]
+    assert len(read(out, told, ["eng"])) == 7
 
 
-def test_processes_share_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_shards(told: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, there in ((0, 5), (1, 8)):
         monkeypatch.setenv("RANK", str(rank))
-        assert encode(FOUND, Letters(), tmp_path, minutes=1, size=3) == there
-    assert len(read_shards(tmp_path)) == 8
+        assert encode(told, np.arange(8), Lengths(), tmp_path / "out", size=3) == there
+    assert len(read(tmp_path / "out", told)) == 8
 
 
-def test_shards_of_other_weights_and_damaged_ones_are_refused(tmp_path: Path) -> None:
-    encode(FOUND, Letters(), tmp_path, minutes=1, size=3)
-    other = Letters()
+def test_shards_of_other_weights_or_texts_and_damaged_ones_are_refused(told: Tokens, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    encode(told, np.arange(8), Lengths(), out, size=3)
+    other = Lengths()
     other.fingerprint = "f" * 16
-    with pytest.raises(CorpusError, match="other weights or texts"):
-        encode(FOUND, other, tmp_path, minutes=1, size=3)
-    encode(FOUND, other, tmp_path / "other", minutes=1, size=3)
-    (tmp_path / "other" / "concepts-00002.parquet").rename(tmp_path / "concepts-00009.parquet")
-    with pytest.raises(CorpusError, match="different weights"):
-        read_shards(tmp_path)
-    (tmp_path / "concepts-00009.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(CorpusError, match=r"concepts-00009\.parquet is not a shard"):
-        read_shards(tmp_path)
+    for chosen, encoder in ((np.arange(8), other), (np.arange(7), Lengths())):
+        with pytest.raises(CorpusError, match="other weights or texts"):
+            encode(told, chosen, encoder, out, size=3)
+    less = replace(told, told=told.told.rows(np.arange(9)))
+    with pytest.raises(CorpusError, match="concepts of other texts"):
+        read(out, less)
+    np.save(out / "concepts-00001.npy", np.zeros((2, 4), np.float16))
+    with pytest.raises(CorpusError, match=r"concepts-00001.npy holds concepts of other texts"):
+        read(out, told)
+    (out / "concepts-00001.npy").write_bytes(b"no array")
+    with pytest.raises(CorpusError, match=r"concepts-00001.npy is damaged"):
+        read(out, told)
+    (out / "about.json").write_text("{")
+    with pytest.raises(CorpusError, match=r"about.json is damaged"):
+        read(out, told)
     with pytest.raises(CorpusError, match="There are no concepts in nothing"):
-        read_shards(tmp_path / "nothing")
+        read(tmp_path / "nothing", told)
 
 
-def test_documents_for_validation_come_first(tmp_path: Path) -> None:
-    path = tmp_path / "documents.jsonl"
-    path.write_text(
-        '{"lang": "eng", "split": "train", "text": "One. Two."}\n'
-        '{"lang": "deu", "split": "train", "text": "Eins. Zwei."}\n'
-        '{"lang": "fra", "split": "valid", "text": "Un. Deux. Trois.", "truncated": true}\n'
-        '{"lang": "eng", "split": "train", "text": "Alone."}\n'
-    )
-    found = texts(path, lambda sentence: True, ["eng"])
-    assert [(t.lang, t.valid, t.whole, len(t.sentences)) for t in found] == [
-        ("fra", True, False, 3),
-        ("eng", False, True, 2),
-    ]
+def test_documents_for_validation_come_first(told: Tokens) -> None:
+    chosen = select(told, ["eng"])
+    assert set(chosen[:2]) == {0, 1} and set(chosen[2:]) == {2, 3, 4, 6, 7}
+    assert select(told, ["eng"], limit=2).tolist() == chosen[:4].tolist()
+    assert len(select(told)) == 8
+    assert select(told).tolist() != select(told, seed=1).tolist()
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------
@@ -138,18 +156,20 @@ def test_documents_for_validation_come_first(tmp_path: Path) -> None:
 def test_batches_hold_every_document_once() -> None:
     documents = walks()
     indices = np.flatnonzero(~documents.valid)
-    stream = training.batches(documents, indices, SMALL.context, 64, 0, 0)
+    stream = batches(documents, indices, SMALL.context, 64, 0, 0)
     seen: list[int] = []
     while len(seen) < len(indices):
         windows = next(stream)
         seen += [index for index, _, _ in windows]
-        batch = training.collate(documents, windows)
+        rows, real = collate(documents, windows)
         for row, (index, first, last) in enumerate(windows):
             n = last - first
             assert n <= SMALL.context
-            assert np.array_equal(batch.concepts[row, :n].numpy(), documents[index][first:last])
+            places = documents.starts[index] + np.arange(first, last)
+            wanted = np.where(places < documents.starts[index + 1], places, len(documents.concepts))  # the end's row
+            assert rows[row].tolist() == wanted.tolist() + [-1] * (rows.shape[1] - n)
             # What stands first is predicted only where it begins the document.
-            assert batch.real[row].tolist() == [first == 0] + [True] * (n - 1) + [False] * (len(batch.real[row]) - n)
+            assert real[row].tolist() == [first == 0] + [True] * (n - 1) + [False] * (len(real[row]) - n)
     assert sorted(seen) == indices.tolist()
 
 
@@ -166,7 +186,7 @@ def test_every_kind_learns(kind: str, tmp_path: Path) -> None:
     assert found["contrast model"] > max(found["contrast repeat"], found["contrast mean"])
     assert found["auc other documents"] > 0.6
     before = model.end_fit.clone()
-    training.calibrate(model, documents, run.check)
+    calibrate(model, documents, run.check)
     assert not torch.equal(before, model.end_fit)
     if kind == "base":  # these documents end anywhere: only the mean of many says a little of it
         end = model.normalizer.normalize(model.end)
@@ -176,13 +196,17 @@ def test_every_kind_learns(kind: str, tmp_path: Path) -> None:
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
-def test_a_run_starts_from_weights_of_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_starts_from_weights_of_its_kind(
+    told: Tokens, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = training.Run("two-tower", SMALL, walks(), QUICK, tmp_path / "first").go()
     run = training.Run("two-tower", SMALL, walks(), QUICK, tmp_path / "second", start=start)
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), start.parameters(), strict=True))
-    encode(FOUND, Letters(), tmp_path / "shards", 9.0)
+    encode(told, np.arange(8), Lengths(), tmp_path / "shards")
+    told.save(tmp_path / "tokens.npz")
     save(tmp_path / "two-tower.safetensors", start, "letters", "0" * 16)
-    options = ["--concepts", str(tmp_path / "shards"), "--init", str(tmp_path / "two-tower.safetensors")]
+    files = {"tokens": "tokens.npz", "concepts": "shards", "init": "two-tower.safetensors"}
+    options = [f"--{name}={tmp_path / file}" for name, file in files.items()]
     assert training.main(["--model", "base", *options]) == 2
     assert "two-tower.safetensors holds a two-tower model, from which base can't start" in capsys.readouterr().err
 
@@ -204,11 +228,11 @@ def test_a_resumed_run_equals_an_unbroken_one(kind: str, tmp_path: Path, monkeyp
     real = training.Run.train_on
     taken: list[int] = []
 
-    def cut(self: training.Run, windows: list, rate: float) -> float:
+    def cut(self: training.Run, windows: list, done: float) -> torch.Tensor:
         taken.append(self.step)
         if self.step == 25 and len(taken) <= 26:
             raise KeyboardInterrupt
-        return real(self, windows, rate)
+        return real(self, windows, done)
 
     monkeypatch.setattr(training.Run, "train_on", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -268,6 +292,7 @@ def test_words_are_the_objective_of_sonar_llm(tmp_path: Path) -> None:
         ("It was a cold day.", "Nobody was in the street.", "The dog slept by the fire."),
     ]
     concepts = np.concatenate([space.encode(list(sentences), "eng_Latn") for sentences in told])
+    said = [*told[0], *told[1], "End of text."]
     documents = Documents(
         concepts.astype(np.float16),
         np.array([0, 3, 6]),
@@ -275,16 +300,48 @@ def test_words_are_the_objective_of_sonar_llm(tmp_path: Path) -> None:
         np.array([True, True]),
         ("eng", "eng"),
         space.encode(["End of text."], "eng_Latn")[0],
-        sentences=tuple(sentence for sentences in told for sentence in sentences),
+        said=Texts.of(space.tokenizer, said, ["eng"] * 7),
     )
     before = [weight.clone() for weight in space.decoder.parameters()]
-    dims = replace(SMALL, concept=512, width=64)
+    dims = replace(SMALL, concept=space.dim, width=64)
     words = training.Words(space, documents)
-    run = training.Run("sonar-llm", dims, documents, replace(QUICK, steps=30, check=10, patience=9), tmp_path, words)
-    windows = next(training.batches(documents, run.learn, dims.context, 64, 0, 0))
-    losses = [run.train_on(windows, 0.4) for _ in range(12)]
+    run = training.Run("sonar-llm", dims, documents, replace(QUICK, steps=30, check=10), tmp_path, words)
+    windows = next(batches(documents, run.learn, dims.context, 64, 0, 0))
+    losses = [float(run.train_on(windows, 0.5)) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.3
     assert all(torch.equal(a, b) for a, b in zip(before, space.decoder.parameters(), strict=True))
+    with pytest.raises(TrainingError, match="without their words"):
+        training.Words(space, replace(documents, said=None))
+
+
+def test_the_words_loss_is_the_decoders(tmp_path: Path) -> None:
+    """What is asked of groups and a shortlist of pieces is the mean cross-entropy, as the decoder itself finds it."""
+    space = BuiltinSpace.load()
+    said = ["The sun came up over the old town.", "It rained.", "A girl went to the river.", "End of text."]
+    concepts = space.encode(said, "eng_Latn")
+    documents = Documents(
+        concepts[:3].astype(np.float16),
+        np.array([0, 3]),
+        np.array([False]),
+        np.array([True]),
+        ("eng",),
+        concepts[3],
+        said=Texts.of(space.tokenizer, said, ["eng"] * 4),
+    )
+    model = training.KINDS["sonar-llm"](replace(SMALL, concept=space.dim, width=64)).eval()
+    torch.nn.init.normal_(model.postnet.weight, std=0.1)
+    model.norm.fill_(float(np.linalg.norm(concepts, axis=1).mean()))
+    words = training.Words(space, documents)
+    words.shortlist.frequent[:] = True  # all pieces: nothing is estimated
+    rows, real = collate(documents, [(0, 0, 4)])
+    read = model.normalizer.normalize(torch.from_numpy(concepts)[None])
+    with torch.no_grad():
+        found = words.loss(model, training.Batch(read, torch.from_numpy(real)), rows, real, read)
+        guesses = model.normalizer.denormalize(model.predictions(training.Batch(read, torch.from_numpy(real))))[0]
+    guesses = guesses * (float(model.norm) / guesses.norm(dim=-1, keepdim=True))
+    lengths = np.array([len(space.tokens(sentence)) + 1 for sentence in said])
+    likely = space.likelihood(said, guesses.numpy(), "eng_Latn")
+    assert float(found) == pytest.approx(-(likely * lengths).sum() / lengths.sum(), rel=0.01)
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
@@ -293,10 +350,10 @@ def test_words_are_the_objective_of_sonar_llm(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     documents = walks()
     run = training.Run("base", SMALL, documents, QUICK, tmp_path)
-    documents.concepts[documents.starts[12] :] = np.inf
+    run.concepts[int(documents.starts[12]) :] = torch.inf
     with pytest.raises(TrainingError, match="10 times in a row"):
         run.go()
-    assert run.skipped == 10
+    assert int(run.skipped) == 10
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,10 +389,14 @@ def test_training_needs_documents_to_learn_from_and_to_check_on(tmp_path: Path) 
         training.Run("base", SMALL, replace(documents, valid=np.ones(60, bool)), QUICK, tmp_path)
 
 
-def test_a_run_without_progress_stops_early(tmp_path: Path) -> None:
-    run = training.Run("base", SMALL, walks(), replace(QUICK, steps=400, rate=0.0, check=5, patience=2), tmp_path)
+def test_a_run_has_a_budget(tmp_path: Path) -> None:
+    run = training.Run("base", SMALL, walks(), replace(QUICK, budget=1 / 60, check=5), tmp_path)
     run.go()
-    assert run.step == 15
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert run.clock.seconds >= 1.0 and run.step > 5
+    assert float(rows[-1]["rate"]) == 0.0 or float(rows[-1]["rate"]) < 0.2 * QUICK.rate
+    with pytest.raises(TrainingError, match="no time to train in"):
+        training.Run("base", SMALL, walks(), replace(QUICK, steps=0), tmp_path / "none")
 
 
 # ---- measures -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ ships with the project: it is left out.
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..errors import CorpusError
 from ..lcm import ConceptModel, Reading, generate_all
 from ..lcm.model import Batch
 from ..spaces import ConceptSpace, Progress
-from ..training.encode_corpus import texts
+from ..training.corpus import stories
 from ..wording import CHOICES, refined, worded
 from .pairs import language_codes
 
@@ -34,7 +35,9 @@ def read_documents(
     Raises CorpusError for a line that is not a document (see `docs/training.md`), and where none is of use.
     """
     codes = language_codes(languages)
-    found = [(codes[text.lang], text.sentences) for text in texts(path, fits) if text.valid and text.lang in codes]
+    told = [(story, kept) for story in stories(path) if len(kept := tuple(story.cut(fits))) >= 2]
+    random.Random(0).shuffle(told)
+    found = [(codes[story.lang], kept) for story, kept in told if story.split == "valid" and story.lang in codes]
     if not found:
         raise CorpusError(f"{path.name} holds no document of two sentences or more to measure on; choose another file.")
     return found

@@ -25,11 +25,14 @@ KINDS: dict[str, type[ConceptModel]] = {
     model.kind: model for model in (BaseLCM, SonarLLM, OneTower, TwoTower, QuantD, QuantC)
 }
 
-# What ships ("tiny"), and the published sizes (arXiv 2412.08821, section 2.4.1 and the architectures of Meta's code).
+# What ships ("tiny", and "small" for the kind that writes by default), and the published sizes (arXiv 2412.08821,
+# section 2.4.1 and the architectures of Meta's code).
 TINY = Dimensions(concept=512, width=320, layers=6, heads=5, hidden=864, context=128, dropout=0.1)
+SMALL = replace(TINY, width=512, layers=7, heads=8, hidden=1376)
 LARGE = Dimensions(concept=1024, width=2048, layers=32, heads=16, hidden=5632, context=4096, dropout=0.1)
 LARGEST = Dimensions(concept=1024, width=4096, layers=32, heads=32, hidden=11_008, context=4096, dropout=0.1)
-SIZES = {"tiny": TINY, "1.6B": LARGE, "7B": LARGEST}
+SIZES = {"tiny": TINY, "small": SMALL, "1.6B": LARGE, "7B": LARGEST}
+SHIPPED = ("tiny", "small")
 
 
 def dimensions(kind: str, size: str = "tiny") -> Dimensions:
@@ -38,14 +41,14 @@ def dimensions(kind: str, size: str = "tiny") -> Dimensions:
         raise WeightsError(f"There is no {kind} model of size {size}; choose from {known(SIZES)} and {known(KINDS)}.")
     dims = SIZES[size]
     if issubclass(KINDS[kind], BaseLCM):
-        return replace(dims, begin=size == "tiny")
+        return replace(dims, begin=size in SHIPPED)
     if kind == "two-tower":
-        towers = {"tiny": (5, 4), "1.6B": (5, 13), "7B": (5, 14)}[size]
+        towers = {"1.6B": (5, 13), "7B": (5, 14)}.get(size, (5, 4))
         if size == "tiny":  # most of it in the tower that runs once a concept, not at every denoising step
             dims = replace(dims, width=256, heads=4, hidden=704, denoiser_hidden=256)
         return replace(dims, layers=towers[0], denoiser=towers[1])
     if kind.startswith("quant"):
-        codebooks, units = (16, 256) if size == "tiny" else (64, 8192)
+        codebooks, units = (16, 256) if size in SHIPPED else (64, 8192)
         return replace(dims, codebooks=codebooks, units=units)
     return dims
 

@@ -1,10 +1,12 @@
-"""The concept space that ships with the project: six languages, 512 components, weights in assets/."""
+"""The concept space that ships with the project: six languages, weights in assets/."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from . import Language, Progress, Search, unknown_language
 from .codec import Codec
 from .decoding import Decoding
 from .languages import LANGUAGES as ALL
-from .transformer import BUILTIN_DECODER, BUILTIN_ENCODER, PAD, TextDecoder, TextEncoder
+from .transformer import FIRST_DECODER, FIRST_ENCODER, PAD, Dimensions, TextDecoder, TextEncoder
 
 ASSETS = Path(__file__).parents[2] / "assets"
 UNK, BOS, EOS = 1, 2, 3
@@ -30,7 +32,6 @@ class BuiltinSpace:
     """Encode and decode with the shipped weights; implements ConceptSpace."""
 
     name = "builtin"
-    dim = BUILTIN_ENCODER.concept
     max_tokens = 60  # trained on sentences up to 62 tokens; longer ones are split before they come here
     languages: Mapping[str, Language] = LANGUAGES
 
@@ -42,6 +43,7 @@ class BuiltinSpace:
         fingerprint: str,
     ) -> None:
         self.encoder, self.decoder = encoder, decoder
+        self.dim = encoder.dims.concept
         self.tokenizer = sentencepiece.SentencePieceProcessor()
         try:
             self.tokenizer.load(str(tokenizer))
@@ -59,17 +61,7 @@ class BuiltinSpace:
         Concepts are the encoder's: a decoder trained on leaves them valid. Raises WeightsError where a file is missing
         or damaged, and where the decoder was made for another encoder.
         """
-        with torch.device("meta"):
-            encoder, decoder = TextEncoder(BUILTIN_ENCODER), TextDecoder(BUILTIN_DECODER)
-        for name, tower in (("encoder", encoder), ("decoder", decoder)):
-            path = folder / f"{name}.safetensors"
-            state = load_weights(path)
-            try:
-                tower.load_state_dict(state, assign=True)
-            except RuntimeError as error:
-                raise WeightsError(
-                    f"{path.name} holds another model than this version expects; update both."
-                ) from error
+        encoder, decoder = read_towers(folder)
         known = fingerprint(folder / "encoder.safetensors")
         if read_metadata(folder / "decoder.safetensors").get("encoder", known) != known:
             raise WeightsError(
@@ -121,6 +113,30 @@ class BuiltinSpace:
 
     def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
         return self.codec.likelihood([self.tokens(text) for text in texts], vectors, self.language(lang))
+
+
+def read_towers(folder: Path) -> tuple[TextEncoder, TextDecoder]:
+    """The towers in `encoder.safetensors` and `decoder.safetensors`. Raises WeightsError."""
+    towers = []
+    for name, kind, first in (("encoder", TextEncoder, FIRST_ENCODER), ("decoder", TextDecoder, FIRST_DECODER)):
+        path = folder / f"{name}.safetensors"
+        state, stated = load_weights(path), read_metadata(path).get("sizes")
+        try:
+            with torch.device("meta"):
+                tower = kind(Dimensions(**json.loads(stated)) if stated else first)
+            tower.load_state_dict(state, assign=True)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path.name} holds another model than this version expects; update both.") from error
+        towers.append(tower)
+    encoder, decoder = towers
+    if encoder.dims.concept != decoder.dims.concept:
+        raise WeightsError("encoder.safetensors and decoder.safetensors have concepts of different sizes.")
+    return encoder, decoder  # type: ignore[return-value]
+
+
+def sizes(tower: TextEncoder | TextDecoder) -> dict[str, str]:
+    """What a tower's weights file says about its sizes, as metadata."""
+    return {"sizes": json.dumps(asdict(tower.dims))}
 
 
 def plain(text: str) -> str:

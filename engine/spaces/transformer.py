@@ -34,12 +34,14 @@ class Dimensions:
     learned_positions: bool = True  # otherwise sinusoidal, as in fairseq
     first_position: int = 0  # fairseq counts from 2: its padding has index 1
     embed_norm: bool = False  # LayerNorm on the embeddings (post-norm encoders have it)
-    attention_pooling: bool = False  # otherwise plain mean pooling, and the concept is as wide as the tower
+    pool_heads: int = 0  # of attention pooling; 0: plain mean pooling, and the concept is as wide as the tower
+    pool_width: int = 0  # of what all these heads pool together
     languages: int = 0  # learned language prompts of the decoder; 0 where languages are ordinary tokens
     eps: float = 1e-5
 
 
-BUILTIN_ENCODER = Dimensions(
+# The built-in space's sizes stand in its weights files; its first edition wrote none down.
+FIRST_ENCODER = Dimensions(
     vocabulary=23_992,
     width=384,
     layers=12,
@@ -49,10 +51,11 @@ BUILTIN_ENCODER = Dimensions(
     positions=128,
     pre_norm=False,
     embed_norm=True,
-    attention_pooling=True,
+    pool_heads=4,
+    pool_width=384,
     eps=1e-12,
 )
-BUILTIN_DECODER = Dimensions(
+FIRST_DECODER = Dimensions(
     vocabulary=23_992,
     width=384,
     layers=6,
@@ -64,6 +67,8 @@ BUILTIN_DECODER = Dimensions(
     embed_scale=math.sqrt(384) * 0.5,
     languages=6,
 )
+# Whisper base's text decoder (Radford et al. 2022, arXiv 2212.04356) is one of these without its cross-attention.
+WHISPER_DECODER = replace(FIRST_DECODER, width=512, heads=8, hidden=2048, embed_scale=1.0)
 SONAR_ENCODER = Dimensions(
     vocabulary=256_206,
     width=1024,
@@ -194,10 +199,10 @@ class TextEncoder(Tower):
 
     def __init__(self, dims: Dimensions) -> None:
         super().__init__(dims, decoder=False)
-        if dims.attention_pooling:
-            self.pool_score = nn.Linear(dims.width, 4)
-            self.pool_value = nn.Linear(dims.width, dims.width)
-            self.project = nn.Linear(2 * dims.width, dims.concept)
+        if dims.pool_heads:
+            self.pool_score = nn.Linear(dims.width, dims.pool_heads)
+            self.pool_value = nn.Linear(dims.width, dims.pool_width)
+            self.project = nn.Linear(dims.width + dims.pool_width, dims.concept)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Encode token ids [N, T] (padded with 0) into concepts [N, concept]."""
@@ -212,10 +217,10 @@ class TextEncoder(Tower):
             x = self.norm(x)
         weight = real[..., None].float()  # bf16 can't even count to 300
         mean = (x.float() * weight).sum(1) / weight.sum(1)
-        if not self.dims.attention_pooling:
+        if not self.dims.pool_heads:
             return mean
-        scores = self.pool_score(x).float().masked_fill(~real[..., None], -1e9).softmax(1).to(x.dtype)  # [N, T, 4]
-        values = self.pool_value(x).unflatten(-1, (4, -1))  # [N, T, 4, width / 4]
+        scores = self.pool_score(x).float().masked_fill(~real[..., None], -1e9).softmax(1).to(x.dtype)  # [N, T, heads]
+        values = self.pool_value(x).unflatten(-1, (self.dims.pool_heads, -1))  # [N, T, heads, pool width / heads]
         pooled = (scores[..., None] * values).sum(1).flatten(1)
         z = self.project(torch.cat([mean.to(x.dtype), pooled], dim=-1))
         return F.layer_norm(z.float(), (self.dims.concept,))  # every concept has norm sqrt(concept)

@@ -6,17 +6,16 @@ import gzip
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sentencex
-
 from ..errors import CorpusError
-from ..segmentation import TWO_LETTERS
+from ..segmentation import TWO_LETTERS, split_long
+from ..text import has_words
 
 LANGUAGES = ("eng", "deu", "fra", "spa", "ita", "por")  # in the order of the decoder's language vectors
-VALID = "valid.tsv.gz"
+VALID, DOCUMENTS, PASSAGES, LITERATURE = "valid.tsv.gz", "documents.jsonl.gz", "passages.jsonl.gz", "literature.tsv.gz"
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,12 @@ class Story:
     lang: str
     split: str
     sentences: tuple[str, ...]
+    whole: bool = True  # its end is in the corpus, and not cut off
+
+    def cut(self, fits: Callable[[str], bool]) -> list[str]:
+        """Its sentences with words, long ones cut until each part fits one concept."""
+        parts = [part.strip() for sentence in self.sentences for part in split_long(sentence, fits)]
+        return [part for part in parts if has_words(part)]
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -72,8 +77,8 @@ def pairs(folder: Path, name: str = "pairs.tsv.gz") -> Iterator[tuple[str, str, 
         yield row[0], row[1], clean(row[2]), clean(row[3])
 
 
-def sentences(folder: Path) -> Iterator[tuple[str, str]]:
-    for row in rows(folder / "sentences.tsv.gz", 2):
+def sentences(folder: Path, name: str = "sentences.tsv.gz") -> Iterator[tuple[str, str]]:
+    for row in rows(folder / name, 2):
         yield row[0], clean(row[1])
 
 
@@ -99,6 +104,16 @@ def distinct_sentences(folder: Path) -> Iterator[tuple[str, str]]:
             yield lang, text
 
 
+def literature(folder: Path) -> Iterator[tuple[str, str]]:
+    """Sentences of novels, without repetitions; none where the corpus has no such file."""
+    seen = set()
+    for lang, text in sentences(folder, LITERATURE) if (folder / LITERATURE).exists() else ():
+        same = lang + key(text)
+        if same not in seen:
+            seen.add(same)
+            yield lang, text
+
+
 def held_out(folder: Path) -> set[str]:
     """Language and key of the sentences kept for scores; none where there is no `valid.tsv.gz`."""
     if not (folder / VALID).exists():
@@ -108,8 +123,10 @@ def held_out(folder: Path) -> set[str]:
 
 def stories(path: Path) -> Iterator[Story]:
     """Documents as sequences of sentences, in the order of the file (or of a folder's `documents.jsonl.gz`)."""
+    import sentencex  # here, so that a machine that only trains does without it
+
     if path.is_dir():
-        path = path / "documents.jsonl.gz"
+        path = path / DOCUMENTS
     for number, line in lines(path):
         try:
             record = json.loads(line)
@@ -119,4 +136,4 @@ def stories(path: Path) -> Iterator[Story]:
         if lang not in LANGUAGES:
             raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")
         found = (clean(s) for part in text.split("\n") for s in sentencex.segment(TWO_LETTERS[lang], part))
-        yield Story(lang, split, tuple(s for s in found if s))
+        yield Story(lang, split, tuple(s for s in found if s), not record.get("truncated", False))

@@ -1,11 +1,15 @@
 """multilingual-e5-small (Wang et al. 2024, arXiv 2402.05672; MIT licence) as the start of the space's encoder.
 
+`python -m engine.training.e5 --help` makes a tokenizer of its pieces.
+
 Reads its Hugging Face folder: `model.safetensors` (a BERT of 12 layers and width 384) and
 `sentencepiece.bpe.model` (250,000 pieces of a hundred languages, of which six languages need a tenth).
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,9 +18,9 @@ import torch
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 from torch import Tensor
 
-from ..errors import TrainingError, WeightsError
+from ..errors import ConceptscapeError, TrainingError, WeightsError
 from ..spaces.builtin import BOS, EOS, UNK
-from ..spaces.transformer import BUILTIN_ENCODER, PAD
+from ..spaces.transformer import FIRST_ENCODER, PAD
 from ..weights import load_weights
 from . import corpus
 
@@ -86,12 +90,12 @@ def encoder_state(folder: Path, tokenizer: sentencepiece.SentencePieceProcessor)
     try:
         state = {
             "encoder.embed.weight": e5["embeddings.word_embeddings.weight"][torch.tensor(rows)],
-            "encoder.positions": e5["embeddings.position_embeddings.weight"][: BUILTIN_ENCODER.positions]
+            "encoder.positions": e5["embeddings.position_embeddings.weight"][: FIRST_ENCODER.positions]
             + e5["embeddings.token_type_embeddings.weight"][0],
         }
         for kind in ("weight", "bias"):
             state[f"encoder.norm.{kind}"] = e5[f"embeddings.LayerNorm.{kind}"]
-            for i in range(BUILTIN_ENCODER.layers):
+            for i in range(FIRST_ENCODER.layers):
                 theirs, ours = f"encoder.layer.{i}", f"encoder.layers.{i}"
                 parts = [e5[f"{theirs}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
                 state[f"{ours}.qkv.{kind}"] = torch.cat(parts)
@@ -106,3 +110,22 @@ def pieces_file(folder: Path) -> Path:
     if not (folder / PIECES).is_file():
         raise WeightsError(f"{folder.name} has no {PIECES}; give the folder of multilingual-e5-small.")
     return folder / PIECES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m engine.training.e5", description=pruned_tokenizer.__doc__)
+    parser.add_argument("--e5", type=Path, required=True, help="multilingual-e5-small as Hugging Face has it")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with pairs, sentences and documents")
+    parser.add_argument("--size", type=int, default=FIRST_ENCODER.vocabulary, help="pieces (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="the tokenizer to write")
+    args = parser.parse_args(arguments)
+    try:
+        args.out.write_bytes(pruned_tokenizer(args.e5, args.corpus, args.size))
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,10 +15,9 @@ import dataclasses
 import json
 import math
 import os
-import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,20 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..device import best_dtype
 from ..errors import ConceptscapeError, TrainingError, WeightsError
-from ..evaluation.lcm import auc, predictions, scores
-from ..lcm.base import BaseLCM
+from ..evaluation.lcm import scores
 from ..lcm.blocks import Block, Dimensions
-from ..lcm.generator import Stop, generate_all
-from ..lcm.model import END_SENTENCE, Batch, ConceptModel
+from ..lcm.model import Batch, ConceptModel
 from ..lcm.sonar_llm import SonarLLM
 from ..lcm.two_tower import DenoiserBlock
 from ..lcm.weights import KINDS, SIZES, dimensions, load, save
-from ..spaces.builtin import ASSETS, EOS, BuiltinSpace
-from ..spaces.transformer import PAD
-from .corpus import LANGUAGES
-from .documents import Documents, read_shards
+from ..spaces.builtin import ASSETS, BuiltinSpace
+from .calibration import calibrate, fit_means, free_running
+from .concepts import read
+from .documents import Documents
+from .schedule import Clock, Schedule
+from .tokens import CODES, Tokens
+from .windows import Window, batches, collate
+from .words import Words
 
 NAN_STEPS = 10  # so many in a row stop the run
 
@@ -52,102 +53,20 @@ class Recipe:
     """Every number of a run."""
 
     steps: int = 1500
-    minutes: float = 0.0  # if not 0, train so long instead, and the learning rate follows the clock
+    budget: float = 0.0  # minutes; if not 0, train so long instead of a number of steps
     batch: int = 1024  # concepts in a batch, about, over all processes
     rate: float = 1e-3
-    warmup: int = 60  # steps
+    warmup: float = 0.04  # share of the run in which the rate rises
+    decay: float = 0.9  # share of the run, at its end, in which it falls to zero
     weight_decay: float = 0.05
     noise: float = 0.1  # standard deviation of the noise on what the model reads (a component's own is about 1)
     average: float = 0.995  # decay of the averaged weights, which are the ones that ship
     check: int = 100  # steps between validations
-    patience: int = 6  # validations without progress that end the run
     seed: int = 0
 
-
-# ---- batches --------------------------------------------------------------------------------------------------------
-
-
-def batches(
-    documents: Documents, indices: np.ndarray, context: int, size: int, seed: int, start: int
-) -> Iterator[list[tuple[int, int, int]]]:
-    """Endless batches of windows (document, first, last) of about `size` concepts; the same for the same seed.
-
-    A document that is longer than the context gives a random window of it.
-    """
-    lengths = np.array([min(documents.length(i), context) for i in indices])
-    count = 0
-    for epoch in range(1_000_000):
-        rng = random.Random(f"{seed}/{epoch}")
-        order = sorted(range(len(indices)), key=lambda i: (lengths[i], rng.random()))
-        groups: list[list[int]] = [[]]
-        for i in order:  # like lengths share a batch, so that little is padding
-            if groups[-1] and (len(groups[-1]) + 1) * lengths[i] > size:
-                groups.append([])
-            groups[-1].append(i)
-        rng.shuffle(groups)
-        for group in groups:
-            if count >= start:
-                # Windows are drawn from the batch's own number, so that a resumed run draws the same.
-                draw = random.Random(f"{seed}/window/{count}")
-                yield [window(int(indices[i]), documents.length(int(indices[i])), context, draw) for i in group]
-            count += 1
-
-
-def window(index: int, length: int, context: int, rng: random.Random) -> tuple[int, int, int]:
-    """The whole of a document that fits the context, or else a random part of it."""
-    first = rng.randint(0, max(0, length - context))
-    return index, first, min(length, first + context)
-
-
-def collate(documents: Documents, windows: Sequence[tuple[int, int, int]]) -> Batch:
-    """A batch of windows. What stands first in a window inside a document is not predicted: it has no beginning."""
-    length = max(last - first for _, first, last in windows)
-    concepts = torch.zeros(len(windows), length, documents.concepts.shape[1])
-    real = torch.zeros(len(windows), length, dtype=torch.bool)
-    for i, (index, first, last) in enumerate(windows):
-        concepts[i, : last - first] = torch.from_numpy(documents[index][first:last])
-        real[i, int(first > 0) : last - first] = True
-    return Batch(concepts, real)
-
-
-class Words:
-    """SONAR-LLM's loss (arXiv 2508.05305, section 3): cross-entropy of the next sentence's tokens, decoded from the
-    predicted concept by the space's frozen decoder. It is asked for `sentences` of a batch, drawn anew each time: a
-    decoder costs far more than a concept model.
-    """
-
-    def __init__(self, space: BuiltinSpace, documents: Documents, sentences: int = 64) -> None:
-        self.space, self.documents, self.sentences = space, documents, sentences
-        space.decoder.requires_grad_(False)
-
-    def loss(self, model: ConceptModel, batch: Batch, windows: Sequence[tuple[int, int, int]], read: Tensor) -> Tensor:
-        assert isinstance(model, SonarLLM)
-        predicted = model.normalizer.denormalize(model.predictions(replace(batch, concepts=read)))
-        places = batch.real.nonzero()
-        places = places[torch.randperm(len(places))[: self.sentences].to(places.device)]
-        said, langs = [], []
-        for row, place in places.tolist():
-            index, first, last = windows[row]
-            said.append(self.space.tokens(self.documents.said(index, END_SENTENCE)[first:last][place]))
-            langs.append(LANGUAGES.index(self.documents.langs[index]))
-        concepts = predicted[places[:, 0], places[:, 1]]
-        concepts = concepts * (float(model.norm) / concepts.norm(dim=-1, keepdim=True).clamp_min(1e-6))
-        width = max(map(len, said))
-        inputs = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in said])
-        targets = torch.tensor([[*ids, EOS] + [PAD] * (width - len(ids)) for ids in said])
-        inputs, targets, languages = (x.to(read.device) for x in (inputs, targets, torch.tensor(langs)))
-        decoder = self.space.decoder.to(read.device)
-        states = decoder.states(inputs, decoder.condition(concepts), languages)
-        real_tokens = targets != PAD
-        return nn.functional.cross_entropy(decoder.logits(states[real_tokens]).float(), targets[real_tokens])
-
-
-# ---- a run ----------------------------------------------------------------------------------------------------------
-
-
-def share(step: int, done: float, recipe: Recipe) -> float:
-    """The learning rate's share of its peak: warm-up, then a cosine to a fiftieth; `done` of the run is over."""
-    return min(1.0, (step + 1) / recipe.warmup) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.budget, self.warmup, self.decay)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -179,6 +98,7 @@ class Run:
         start: ConceptModel | None = None,
         save_minutes: float = 10,
     ) -> None:
+        recipe.schedule.checked()
         self.documents, self.recipe, self.out, self.words = documents, recipe, out, words
         self.save_seconds = save_minutes * 60
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -198,15 +118,20 @@ class Run:
             # What the kind that it starts from does not have stays as it is.
             self.model.load_state_dict(self.model.state_dict() | start.state_dict())
         self.model.to(self.device)
+        if words:
+            words.to(self.device)
+        # All concepts, the end's last: where they are needed.
+        end = documents.end[None].astype(np.float16)
+        self.concepts = torch.from_numpy(np.concatenate([documents.concepts, end])).to(self.device)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if self.processes > 1:
             self.shard()
         matrices = [p for p in self.model.parameters() if p.ndim == 2]
         others = [p for p in self.model.parameters() if p.ndim != 2]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
-        self.step = self.skipped = self.in_a_row = self.stale = 0
-        self.seconds, self.best = 0.0, math.inf
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        self.step, self.best, self.clock = 0, math.inf, Clock()
+        self.skipped, self.in_a_row = (torch.zeros((), device=self.device) for _ in range(2))
         self.kept = state_of(self.averaged)  # the averaged weights that were best on the validation documents
         out.mkdir(parents=True, exist_ok=True)
         self.checkpoint = out / "checkpoint.pt"
@@ -254,7 +179,7 @@ class Run:
                 for index, p in enumerate(p for group in self.optimizer.param_groups for p in group["params"])
                 if p in self.optimizer.state
             },
-            "numbers": [self.step, self.skipped, self.stale, self.seconds, self.best],
+            "numbers": [self.step, float(self.skipped), self.clock.seconds, self.best],
         }
 
     def save(self) -> None:
@@ -287,7 +212,9 @@ class Run:
                     for name, value in values.items()
                 }
             self.kept = saved["best"]
-            self.step, self.skipped, self.stale, self.seconds, self.best = saved["numbers"]
+            self.step, skipped, seconds, self.best = saved["numbers"]
+            self.skipped.fill_(skipped)
+            self.clock = Clock(seconds)
         except (RuntimeError, KeyError, IndexError, ValueError) as error:
             raise WeightsError(
                 f"The checkpoint in {self.out.name} is of another run; choose another folder."
@@ -296,48 +223,57 @@ class Run:
 
     # Steps
 
-    def part(self, windows: list[tuple[int, int, int]]) -> tuple[list[tuple[int, int, int]], slice]:
-        """What this process takes of a batch; at least one window, so that all processes keep in step."""
-        rows = range(self.rank, len(windows), self.processes)
-        return [windows[row] for row in rows] or windows[:1], slice(self.rank, None, self.processes)
+    def normalized(self, rows: np.ndarray) -> Tensor:
+        """Rows of the concepts [N, T], those of padding zero, as the model takes them, [N, T, D]."""
+        index = torch.from_numpy(rows).to(self.device)
+        concepts = self.model.normalizer.normalize(self.concepts[index.clamp_min(0)].float())
+        return concepts * (index >= 0)[..., None]
 
-    def train_on(self, windows: list[tuple[int, int, int]], rate: float) -> float:
-        """One step; its loss, nan where it was skipped."""
+    def train_on(self, windows: list[Window], done: float) -> Tensor:
+        """One step, `done` of the run being over; its loss [], not finite where it was skipped.
+
+        A GPU is never waited for: whether the gradient is finite is its own business.
+        """
+        recipe = self.recipe
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.recipe.rate
-        own, rows = self.part(windows)
-        empty = self.rank >= len(windows)
-        batch = collate(self.documents, windows)
-        total = int(batch.real.sum())
+            group["lr"] = recipe.schedule.rate(done) * recipe.rate
+        rows, real = collate(self.documents, windows)
+        total = int(real.sum())
         # Noise is drawn for the whole batch, so that it does not depend on how many processes share it.
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        noise = self.recipe.noise * torch.randn(batch.concepts.shape, generator=generator)
-        rows = slice(0, 1) if empty else rows
-        real = batch.real[rows].to(self.device)
-        concepts = self.model.normalizer.normalize(batch.concepts[rows].to(self.device))
-        batch, read = Batch(concepts, real), concepts + noise[rows].to(self.device)
+        seed = recipe.seed * 1_000_003 + self.step
+        generator = torch.Generator(self.device).manual_seed(seed)
+        shape = (*rows.shape, self.concepts.shape[1])
+        noise = recipe.noise * torch.randn(shape, generator=generator, device=self.device)
+        # A process without a window of its own takes the first, so that all keep in step, and gives it no weight.
+        empty = self.rank >= len(windows)
+        own = slice(0, 1) if empty else slice(self.rank, None, self.processes)
+        rows, real = rows[own], real[own]
+        concepts = self.normalized(rows)
+        batch, heard = Batch(concepts, torch.from_numpy(real).to(self.device)), concepts + noise[own]
         # What a model draws by itself (dropout, timesteps) is the same in a resumed run.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.processes + self.rank)
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step * self.processes + self.rank)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = self.words.loss(self.model, batch, own, read) if self.words else self.model.loss(batch, read)
+            loss = (
+                self.words.loss(self.model, batch, rows, real, heard) if self.words else self.model.loss(batch, heard)
+            )
         weight = 0.0 if empty else float(real.sum()) * self.processes / total
         self.optimizer.zero_grad(set_to_none=True)
         (loss * weight).backward()
-        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
-        value = torch.stack([loss.detach().float() * weight / self.processes, norm.detach().float()])
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)).detach().float()
+        value = loss.detach().float() * weight / self.processes
         if self.processes > 1:
-            torch.distributed.all_reduce(value[:1])
-        if torch.isfinite(value).all():
-            self.optimizer.step()
-            self.in_a_row = 0
-            decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                torch._foreach_lerp_(local(self.averaged.parameters()), local(self.model.parameters()), 1 - decay)
-        else:
-            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+            torch.distributed.all_reduce(value)
+        bad = (~torch.isfinite(value + norm)).float()
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # as a gradient scaler says it
+        self.optimizer.step()
+        decay = min(recipe.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(local(self.averaged.parameters()), local(self.model.parameters()), 1 - decay)
+        self.skipped += bad
+        self.in_a_row = (self.in_a_row + bad) * bad
         self.step += 1
-        return float(value[0])
+        return value
 
     @torch.no_grad()
     def validate(self) -> float:
@@ -347,63 +283,66 @@ class Run:
         for number, windows in enumerate(batches(self.documents, self.check, self.model.dims.context, 1024, 0, 0)):
             if number == 8:
                 break
-            batch = collate(self.documents, windows)
-            concepts = self.model.normalizer.normalize(batch.concepts.to(self.device))
-            batch = Batch(concepts, batch.real.to(self.device))
+            rows, real = collate(self.documents, windows)
+            concepts = self.normalized(rows)
+            batch = Batch(concepts, torch.from_numpy(real).to(self.device))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 loss = (
-                    self.words.loss(self.averaged, batch, windows, concepts)
+                    self.words.loss(self.averaged, batch, rows, real, concepts)
                     if self.words
                     else self.averaged.loss(batch, concepts)
                 )
-            weight = int(batch.real.sum())
+            weight = int(real.sum())
             total, count = total + float(loss) * weight, count + weight
         return total / count
 
     def go(self) -> ConceptModel:
-        """Train to the last step, or until the validation loss has not fallen for long; the best averaged model.
+        """Train to the end; the averaged model that was best on the validation documents.
 
         Raises TrainingError where the loss is not finite ten times in a row, or a checkpoint can't be written.
         """
         recipe, context = self.recipe, self.model.dims.context
-        losses: list[float] = []
-        saved_at = clock = time.monotonic()
+        losses: list[Tensor] = []
+        saved_at = time.monotonic()
+        self.clock.skip()
         for windows in batches(self.documents, self.learn, context, recipe.batch, recipe.seed, self.step):
-            done = self.seconds / (recipe.minutes * 60) if recipe.minutes else self.step / recipe.steps
-            if self.agreed(done >= 1) or self.stale >= recipe.patience:
+            done = recipe.schedule.done(self.step, self.clock.seconds)
+            if self.agreed(done >= 1):
                 break
-            losses.append(self.train_on(windows, share(self.step, done, recipe)))
-            if self.in_a_row == NAN_STEPS:
+            losses.append(self.train_on(windows, done))
+            if self.step % NAN_STEPS == 0 and self.in_a_row >= NAN_STEPS:
                 raise TrainingError(
                     f"The loss was not finite {NAN_STEPS} times in a row, at step {self.step}; lower the rate."
                 )
-            self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
+            self.clock.tick()
             if self.step % recipe.check == 0:
-                self.note(float(np.nanmean(losses)), share(self.step, done, recipe))
+                self.note(losses, recipe.schedule.rate(done))
                 losses = []
+                self.clock.skip()
             if self.agreed(time.monotonic() - saved_at > self.save_seconds):
                 self.save()
+                self.clock.skip()
                 saved_at = time.monotonic()
         if self.step % recipe.check:
-            self.note(float(np.nanmean(losses)) if losses else math.nan, 0.0)
+            self.note(losses, 0.0)
         self.save()
         best = KINDS[self.model.kind](self.model.dims)
         best.load_state_dict(self.kept)
         return best.eval()
 
-    def note(self, loss: float, rate: float) -> None:
+    def note(self, losses: Sequence[Tensor], rate: float) -> None:
         """Validate, keep the best, and add a row to log.csv."""
         valid = self.validate()
-        self.stale += 1
         if valid < self.best:
-            self.best, self.stale, self.kept = valid, 0, state_of(self.averaged)
+            self.best, self.kept = valid, state_of(self.averaged)
+        loss = float(torch.stack(list(losses)).nanmean()) if losses else math.nan
         row = {
             "step": self.step,
             "loss": round(loss, 5),
             "valid": round(valid, 5),
             "rate": round(rate * self.recipe.rate, 7),
-            "seconds": round(self.seconds),
-            "skipped": self.skipped,
+            "seconds": round(self.clock.seconds),
+            "skipped": int(self.skipped),
         }
         self.say(json.dumps(row))
         if self.rank == 0:
@@ -454,88 +393,20 @@ def restore(model: nn.Module, state: dict[str, Tensor]) -> None:
             tensor.copy_(sharded_like(state[name].to(whole(tensor).device), tensor))
 
 
-# ---- after training -------------------------------------------------------------------------------------------------
-
-
-def fit_means(model: SonarLLM, documents: Documents, indices: np.ndarray) -> None:
-    """Let SONAR-LLM learn how means follow from its predictions, on 1,500 training documents."""
-    model.slope.copy_(torch.eye(len(model.slope)))
-    model.offset.zero_()
-    pairs = predictions(model, documents, indices[:1500])
-    parts = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    model.fit_means(*(model.normalizer.normalize(torch.from_numpy(part)) for part in parts))
-
-
-def calibrate(model: ConceptModel, documents: Documents, indices: np.ndarray) -> dict[str, float]:
-    """Set what a trained model knows about endings and about its own errors, from validation documents.
-
-    Nearness to the end becomes a probability by logistic regression; the threshold is the one of best F1.
-    """
-    pairs = [
-        (guess, truth)
-        for i, (guess, truth) in zip(indices, predictions(model, documents, indices), strict=True)
-        if documents.whole[i] and len(truth) == documents.length(int(i))
-    ]
-    guesses = torch.from_numpy(np.concatenate([guess for guess, _ in pairs]))
-    truths = torch.from_numpy(np.concatenate([truth for _, truth in pairs]))
-    ends = torch.cat([torch.arange(len(truth)) == len(truth) - 1 for _, truth in pairs])
-    with torch.no_grad():
-        expected = model.normalizer.normalize(guesses)
-        near = model.nearness(expected).double()
-        # Newton's method: two unknowns, a convex loss.
-        features = torch.stack([near, torch.ones_like(near)], 1)
-        fit = torch.zeros(2, dtype=torch.float64)
-        for _ in range(30):
-            p = torch.sigmoid(features @ fit)
-            gradient = features.T @ (p - ends.double()) + 1e-3 * fit
-            hessian = (features * (p * (1 - p))[:, None]).T @ features + 1e-3 * torch.eye(2, dtype=torch.float64)
-            fit -= torch.linalg.solve(hessian, gradient)
-        model.end_fit.copy_(fit)
-        p = model.ending(expected)
-        best, threshold = 0.0, 0.5
-        for candidate in np.linspace(0.05, 0.95, 91):
-            said = p >= candidate
-            f1 = 2 * float((said & ends).sum()) / max(float(said.sum() + ends.sum()), 1.0)
-            if f1 > best:
-                best, threshold = f1, float(candidate)
-        model.end_threshold.fill_(threshold)
-        if isinstance(model, BaseLCM):
-            missed = (model.normalizer.normalize(truths) - expected)[~ends]
-            covariance = missed.T @ missed / len(missed)
-            # int8 storage and a lower-triangular factor get along: its rows have like lengths.
-            model.spread.copy_(torch.linalg.cholesky(covariance + 1e-4 * torch.eye(len(covariance))))
-    return {
-        "end auc": round(auc(near[ends].numpy(), near[~ends].numpy()), 4),
-        "end f1": round(best, 4),
-        "end threshold": round(threshold, 3),
-    }
-
-
-def free_running(model: ConceptModel, documents: Documents, indices: np.ndarray) -> dict[str, float]:
-    """Let the model go on from each document's first three concepts, to twice its length; how do documents end?"""
-    told = [documents[int(i)][: documents.length(int(i)) - 1] for i in indices if documents.whole[i]]
-    told = [own for own in told if 6 <= len(own) <= model.dims.context // 2]
-    if not told:
-        return {}
-    most = 2 * max(map(len, told)) - 3
-    made = generate_all(model, [own[:3] for own in told], most, seeds=range(len(told)), stop=Stop(repetition=2.0))
-    ended = [len(new) < 2 * len(own) - 3 for own, new in zip(told, made, strict=True)]
-    ratios = [min(3 + len(new), 2 * len(own)) / len(own) for own, new in zip(told, made, strict=True)]
-    return {"ended by itself": round(float(np.mean(ended)), 3), "length ratio": round(float(np.mean(ratios)), 3)}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.lcm", description=__doc__)
     parser.add_argument("--model", choices=list(KINDS), default="base", help="which kind (%(default)s)")
     parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of the published ones (%(default)s)")
-    parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="shards of encode_corpus")
-    parser.add_argument("--langs", nargs="*", default=["eng"], help="languages to train on (%(default)s)")
+    parser.add_argument("--tokens", type=Path, default=Path("runs/tokens.npz"), help="the corpus (%(default)s)")
+    parser.add_argument("--concepts", type=Path, default=Path("runs/concepts"), help="its concepts (%(default)s)")
+    parser.add_argument("--langs", nargs="*", default=[], choices=list(CODES), help="languages to train on (all)")
     parser.add_argument(
         "--init", type=Path, help="weights to start from: of this kind, or base for sonar-llm (random ones)"
     )
     parser.add_argument("--out", type=Path, help="where checkpoints and the log go (runs/lcm-MODEL)")
     parser.add_argument("--weights", type=Path, help="the file to write (assets/lcm/MODEL.safetensors)")
     parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for sonar-llm")
+    parser.add_argument("--sentences", type=int, default=64, help="of a batch whose words are asked for, for sonar-llm")
     parser.add_argument("--dropout", type=float, default=0.1)
     for field in dataclasses.fields(Recipe):
         name = f"--{field.name.replace('_', '-')}"
@@ -543,8 +414,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
     try:
-        documents = read_shards(args.concepts, args.langs)
-        words = Words(BuiltinSpace.load(args.space), documents) if KINDS[args.model].words else None
+        documents = read(args.concepts, Tokens.load(args.tokens), args.langs)
+        words = Words(BuiltinSpace.load(args.space), documents, args.sentences) if KINDS[args.model].words else None
         start = load(args.init, documents.space, None, documents.fingerprint) if args.init else None
         if start and not issubclass(KINDS[args.model], type(start)):
             raise TrainingError(f"{args.init.name} holds a {start.kind} model, from which {args.model} can't start.")
@@ -560,8 +431,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "concepts": sum(documents.length(int(i)) for i in run.learn),
                 "recipe": asdict(recipe),
                 "steps": run.step,
-                "seconds": round(run.seconds),
-                "skipped": run.skipped,
+                "seconds": round(run.clock.seconds),
+                "skipped": int(run.skipped),
                 "valid": round(run.best, 5),
                 "ends": calibrate(model, documents, run.check) | free_running(model, documents, run.check[:60]),
                 "scores": scores(model, documents, run.check),

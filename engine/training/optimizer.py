@@ -7,6 +7,9 @@ all its directions learn alike. Its step is scaled to the size of AdamW's (Liu e
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,12 +24,14 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular
 class Weights:
     """The fp32 weights of a module that computes in bf16, in one vector, with their average over the steps.
 
+    `boosts` are factors of the learning rate of parameters whose names contain a word.
+
     The module's own weights and gradients become views of two bf16 vectors, so that copying and summing over
     processes are one operation each.
     """
 
-    def __init__(self, module: nn.Module, peak: float) -> None:
-        self.module, self.peak = module, peak
+    def __init__(self, module: nn.Module, peak: float, boosts: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.module, self.peak, self.boosts = module, peak, boosts
         self.exact = nn.utils.parameters_to_vector(module.parameters()).detach().float()
         self.slope = torch.zeros_like(self.exact)
         self.averaged = self.exact.clone()
@@ -52,6 +57,10 @@ class Weights:
             self.slope.div_(processes)
         return self.slope.norm()
 
+    def rate(self, name: str) -> float:
+        """The peak learning rate of a parameter."""
+        return self.peak * math.prod(boost for word, boost in self.boosts.items() if word in name)
+
     def updated(self, keep: float) -> None:
         """After the optimizer changed the exact weights: average them, and compute with them."""
         self.averaged.lerp_(self.exact, 1 - keep)
@@ -69,67 +78,82 @@ class Weights:
         self.computing.copy_(self.exact)
 
 
-class Matrix:
-    """One matrix in the weights: itself, its gradient and the average of that."""
+class Matrices:
+    """Some matrices of one shape [K, rows, columns], in one vector of weights each: their Nesterov momentum, and where
+    they go, worked out for all at once.
+    """
 
-    def __init__(self, part: Weights, name: str) -> None:
+    def __init__(self, shape: torch.Size) -> None:
+        self.shape = shape
+        self.exact: list[Tensor] = []
+        self.slopes: list[Tensor] = []
+        self.peaks: list[float] = []
+
+    def add(self, part: Weights, name: str) -> None:
         place, shape = part.places[name]
-        self.exact, self.slope = part.exact[place].view(shape), part.slope[place].view(shape)
-        self.momentum = torch.zeros_like(self.exact)
-        self.peak = part.peak
+        self.exact.append(part.exact[place].view(shape))
+        self.slopes.append(part.slope[place].view(shape))
+        self.peaks.append(part.rate(name))
 
-    def direction(self) -> Tensor:
-        """Where to go (Nesterov's look ahead, made orthogonal), of the size that AdamW's steps usually have."""
-        ahead = self.slope.lerp(self.momentum, MOMENTUM)
-        return orthogonal(ahead) * (0.2 * max(ahead.shape) ** 0.5)
+    def ready(self) -> None:
+        self.momentum = torch.stack([torch.zeros_like(own) for own in self.exact])
+
+    def directions(self, first: int, last: int) -> Tensor:
+        """Where matrices `first` to `last` go (made orthogonal), of the size that AdamW's steps usually have."""
+        ahead = torch.stack(self.slopes[first:last]).lerp(self.momentum[first:last], MOMENTUM)
+        return orthogonal(ahead) * (0.2 * max(self.shape) ** 0.5)
 
 
 class Optimizer:
     """Muon and AdamW over the weights of some modules."""
 
     def __init__(self, parts: list[Weights], rank: int = 0, processes: int = 1) -> None:
-        self.rank, self.processes = rank, processes
-        self.matrices: list[Matrix] = []
-        groups = []
+        self.parts, self.rank, self.processes = parts, rank, processes
+        self.groups: dict[torch.Size, Matrices] = {}
+        rates: dict[float, list[nn.Parameter]] = {}
         for part in parts:
-            others = []
             for name, (place, shape) in part.places.items():
                 if multiplies(name, shape):
-                    self.matrices.append(Matrix(part, name))
+                    self.groups.setdefault(shape, Matrices(shape)).add(part, name)
                 else:
                     weight = nn.Parameter(part.exact[place])
                     weight.grad = part.slope[place]
-                    others.append(weight)
-            groups.append({"params": others, "peak": part.peak})
+                    rates.setdefault(part.rate(name), []).append(weight)
+        for group in self.groups.values():
+            group.ready()
+        groups = [{"params": params, "peak": peak} for peak, params in rates.items()]
         self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=DECAY, fused=True)
-        loads = [0] * processes
-        self.owners = []
-        for matrix in self.matrices:
-            self.owners.append(loads.index(min(loads)))
-            loads[self.owners[-1]] += matrix.exact.numel()
-        total = sum(matrix.exact.numel() for matrix in self.matrices)
-        device = parts[0].exact.device
-        self.found = torch.zeros(total, dtype=torch.bfloat16, device=device)
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Follow the parts' slopes by `rate` of their peak learning rates."""
+    def step(self, rate: float, bad: Tensor) -> None:
+        """Follow the parts' slopes by `rate` of their peak learning rates; not at all where `bad` [] is 1.
+
+        It does not ask what `bad` is: that would make a GPU wait.
+        """
+        for part in self.parts:  # a gradient that is not finite is left out of the momenta, too
+            torch.where(bad > 0, torch.zeros_like(bad), part.slope, out=part.slope)
+        self.adamw.found_inf = bad  # type: ignore[attr-defined]  # as a gradient scaler says it
         for group in self.adamw.param_groups:
             group["lr"] = group["peak"] * rate
         self.adamw.step()
-        directions = self.found.zero_().split([matrix.exact.numel() for matrix in self.matrices])
-        for matrix, owner, direction in zip(self.matrices, self.owners, directions, strict=True):
-            matrix.momentum.lerp_(matrix.slope, 1 - MOMENTUM)
-            if owner == self.rank:
-                direction.copy_(matrix.direction().flatten())
-        if self.processes > 1:
-            torch.distributed.all_reduce(self.found)
-        for matrix, direction in zip(self.matrices, directions, strict=True):
-            by = matrix.peak * rate
-            matrix.exact.mul_(1 - by * DECAY).add_(direction.view_as(matrix.exact), alpha=-by)
+        good = 1 - bad
+        for matrices in self.groups.values():
+            matrices.momentum.lerp_(torch.stack(matrices.slopes), (1 - MOMENTUM) * good)
+            count = len(matrices.exact)
+            if self.processes > 1:
+                found = torch.zeros_like(matrices.momentum, dtype=torch.bfloat16)
+                share = range(count * self.rank // self.processes, count * (self.rank + 1) // self.processes)
+                if len(share):
+                    found[share.start : share.stop] = matrices.directions(share.start, share.stop)
+                torch.distributed.all_reduce(found)
+            else:
+                found = matrices.directions(0, count)
+            for exact, direction, peak in zip(matrices.exact, found, matrices.peaks, strict=True):
+                by = peak * rate
+                exact.mul_(1 - by * DECAY * good).sub_(direction * (by * good))
 
     def state(self) -> dict[str, Any]:
-        return {"adamw": self.adamw.state_dict(), "momenta": [matrix.momentum for matrix in self.matrices]}
+        return {"adamw": self.adamw.state_dict(), "momenta": [group.momentum for group in self.groups.values()]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Raises ValueError for the state of other modules. Peaks are this run's."""
@@ -137,8 +161,8 @@ class Optimizer:
         self.adamw.load_state_dict(state["adamw"])
         for group, peak in zip(self.adamw.param_groups, peaks, strict=True):
             group["peak"] = peak
-        for matrix, momentum in zip(self.matrices, state["momenta"], strict=True):
-            matrix.momentum.copy_(momentum)
+        for matrices, momentum in zip(self.groups.values(), state["momenta"], strict=True):
+            matrices.momentum.copy_(momentum)
 
 
 def multiplies(name: str, shape: torch.Size) -> bool:
@@ -146,15 +170,17 @@ def multiplies(name: str, shape: torch.Size) -> bool:
     return len(shape) == 2 and min(shape) >= 16 and not name.startswith(("embed", "positions", "languages"))
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix with singular values of 1, in bf16: five steps of a Newton-Schulz iteration."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About the nearest matrices [K, rows, columns] with singular values of 1, in bf16: five steps of a Newton-Schulz
+    iteration.
+    """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
