@@ -21,7 +21,7 @@ GERMAN = "Der Hund schläft unter dem Tisch.\nWir gehen morgen auf den Markt.\n"
 @pytest.fixture(autouse=True)
 def _one_engine(e: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in this process share the loaded engine."""
-    monkeypatch.setattr(cli, "load", lambda *_, **__: e)
+    monkeypatch.setattr(cli.options, "load", lambda *_, **__: e)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_translates_line_by_line(run, e: engine.Engine) -> None:
 
 
 def test_many_lines_stay_aligned(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "TOGETHER", 3)
+    monkeypatch.setattr(cli.sentences, "TOGETHER", 3)
     text = "".join(f"Ich habe {n} Hunde.\n" if n % 2 else "\n" for n in range(8))
     code, out, _ = run("translate", "-", "--from", "deu_Latn", "--to", "eng_Latn", stdin=text.encode())
     assert code == 0
@@ -348,7 +348,7 @@ def test_stopping_is_quiet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     def raise_stop(*_: object, **__: object) -> None:
         raise stop
 
-    monkeypatch.setattr(cli, "load", raise_stop)
+    monkeypatch.setattr(cli.options, "load", raise_stop)
     monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
     code = cli.main(["gradient", "One.", "Two.", "--lang", "eng_Latn"])
     assert code == {KeyboardInterrupt: 130, BrokenPipeError: 141}[stop]
@@ -359,11 +359,11 @@ def test_progress_is_for_terminals_and_long_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cli.output.time, "monotonic", lambda: now[0])
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
         now[0] = 0.0
-        with cli.progress("Decoding") as report:
+        with cli.output.progress("Decoding") as report:
             report(1, 9)
             now[0] = 0.6
             report(2, 9)
@@ -371,7 +371,7 @@ def test_progress_is_for_terminals_and_long_work(
         assert ("Decoding: 2 of 9" in error) == terminal
         assert "1 of 9" not in error
     now[0] = 0.0
-    with cli.progress("Translating", 20, 50) as report:
+    with cli.output.progress("Translating", 20, 50) as report:
         now[0] = 0.6
         report(5, 10)
     assert "Translating: 25 of 50" in capsys.readouterr().err
