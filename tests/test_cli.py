@@ -187,6 +187,45 @@ def test_evaluates_models_on_documents(run, tmp_path: Path) -> None:
     assert "line 1" in refused(run("evaluate", "lcm", path))
 
 
+def test_a_reading_sheet_is_made_and_counted(run, tmp_path: Path) -> None:
+    documents, sheet, key = (tmp_path / name for name in ("documents.jsonl", "sheet.csv", "sheet.key.json"))
+    story = "The dog ran away. The girl cried. She looked for him. He came home."
+    documents.write_text(json.dumps({"lang": "eng", "text": story}) + "\n")
+    make = ("evaluate", "reading", documents, "--out", sheet)
+    assert "no concept model called 'huge'" in refused(run(*make, "--lcm", "base,huge"))
+    assert not sheet.exists()
+    assert run(*make, "--lcm", "base", "--rows", 11, "--seed", 3) == (0, f"{sheet}\n{key}\n", "")
+    assert "is there already" in refused(run(*make))
+    body = sheet.read_text("utf-8-sig")
+    assert "base" not in body
+    sheet.write_text(body.replace('"",""', '"y","n"'), encoding="utf-8")
+    code, out, _ = run("evaluate", "reading", "--score", sheet, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["functions"]["continue, base"]["grammatical"] == 100
+    assert report["all"]["read"] == report["all"]["rows"] == 11 - report["all"]["nothing"]
+    assert "continue, base" in run("evaluate", "reading", "--score", sheet)[1]
+    key.unlink()
+    assert "There is no" in refused(run("evaluate", "reading", "--score", sheet))
+    for args in ((), (documents,), ("--out", sheet), ("--score", sheet, "--out", sheet)):
+        assert "--score alone" in refused(run("evaluate", "reading", *args))
+    assert "needs a file" in refused(run("evaluate", "reading", documents, "--out", "-"))
+    sheet.unlink()
+    assert "There is no file" in refused(run("evaluate", "reading", tmp_path / "none.jsonl", "--out", sheet))
+    assert "no folder" in refused(run("evaluate", "reading", documents, "--out", tmp_path / "no" / "sheet.csv"))
+
+
+def test_a_space_without_models_has_a_reading_sheet_without_them(
+    run, e: engine.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(e.__dict__, "models", [])
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text(json.dumps({"lang": "eng", "text": "The dog ran away. It rained. We slept."}) + "\n")
+    code, out, error = run("evaluate", "reading", documents, "--out", tmp_path / "sheet.csv", "--rows", 8)
+    assert code == 0 and out.count("\n") == 2
+    assert "no concept model" in error and "are left out" in error and error.count("\n") == 1
+    assert "goes on" not in (tmp_path / "sheet.csv").read_text("utf-8")
+
+
 def test_evaluates_as_table_and_json(run, tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text(
@@ -335,6 +374,7 @@ def test_text_of_half_characters_is_refused(run) -> None:
         ["continue"],
         ["evaluate", "space"],
         ["evaluate", "lcm"],
+        ["evaluate", "reading"],
     ],
 )
 def test_help_shows_an_example(run, command: list[str]) -> None:

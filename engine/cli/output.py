@@ -7,6 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ConceptscapeError
 
 LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
@@ -14,6 +17,23 @@ LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 def emit(*cells: str) -> None:
     """One result a line, whatever line breaks and tabs it holds; several cells are parted by tabs."""
     print(*(LINE_BREAKS.sub(" ", cell).replace("\t", " ") for cell in cells), sep="\t")
+
+
+def check_folder(file: str) -> None:
+    """Raise ConceptscapeError, before the work begins, where a file's folder is missing; `-` is standard output."""
+    if file != "-" and not Path(file).absolute().parent.is_dir():
+        raise ConceptscapeError(f"There is no folder {Path(file).parent} to write to; make it first.")
+
+
+def write(file: str, data: bytes) -> None:
+    """Write a file, or to standard output for `-`."""
+    if file == "-":
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        Path(file).write_bytes(data)
+    except OSError as error:
+        raise ConceptscapeError(f"{file} can't be written ({error.strerror}); choose another file.") from error
 
 
 @contextmanager

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from .. import Search, segmentation, text
-from ..errors import ConceptscapeError, TextError
+from ..errors import TextError
 from .input import at_line, read_text, read_vectors, split_lines
 from .options import SEED, Commands, add_language, add_space, command, opened, whole
-from .output import emit, progress
+from .output import check_folder, emit, progress, write
 
 TOGETHER = 256  # lines translated before they are printed
 
@@ -95,8 +94,7 @@ def segment(args: argparse.Namespace) -> None:
 
 
 def encode(args: argparse.Namespace) -> None:
-    if args.out != "-" and not Path(args.out).absolute().parent.is_dir():
-        raise ConceptscapeError(f"There is no folder {Path(args.out).parent} to write to; make it first.")
+    check_folder(args.out)
     lines = split_lines(read_text(args.file))
     engine = opened(args)
     language = engine.language(args.lang)
@@ -111,13 +109,7 @@ def encode(args: argparse.Namespace) -> None:
         vectors = engine.encode(lines, args.lang, report)
     buffer = io.BytesIO()
     np.save(buffer, vectors)
-    if args.out == "-":
-        sys.stdout.buffer.write(buffer.getvalue())
-        return
-    try:
-        Path(args.out).write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise ConceptscapeError(f"{args.out} can't be written ({error.strerror}); choose another file.") from error
+    write(args.out, buffer.getvalue())
 
 
 def decode(args: argparse.Namespace) -> None:

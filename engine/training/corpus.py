@@ -106,8 +106,11 @@ def held_out(folder: Path) -> set[str]:
     return {lang + key(text) for a, b, x, y in pairs(folder, VALID) for lang, text in ((a, x), (b, y))}
 
 
-def stories(path: Path) -> Iterator[Story]:
-    """Documents as sequences of sentences, in the order of the file (or of a folder's `documents.jsonl.gz`)."""
+def records(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(language, split, text) of the documents of a file (or of a folder's `documents.jsonl.gz`), in its order.
+
+    One that names no split is for validation. Raises CorpusError for a line that is not a document.
+    """
     if path.is_dir():
         path = path / "documents.jsonl.gz"
     for number, line in lines(path):
@@ -118,5 +121,13 @@ def stories(path: Path) -> Iterator[Story]:
             raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
         if lang not in LANGUAGES:
             raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")
+        if not isinstance(text, str):
+            raise CorpusError(f"{path.name}, line {number}: not a document record (its text is no string).")
+        yield lang, split, text
+
+
+def stories(path: Path) -> Iterator[Story]:
+    """Documents as sequences of sentences, in the order of the file; see `records`."""
+    for lang, split, text in records(path):
         found = (clean(s) for part in text.split("\n") for s in sentencex.segment(TWO_LETTERS[lang], part))
         yield Story(lang, split, tuple(s for s in found if s))
