@@ -41,6 +41,10 @@ class CorpusError(ConceptscapeError):
     """A line of a training corpus that can't be used."""
 
 
+class SheetError(ConceptscapeError):
+    """A reading sheet, or the key beside it, that can't be made or counted."""
+
+
 class TrainingError(ConceptscapeError):
     """Training can't go on."""
 

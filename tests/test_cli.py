@@ -21,7 +21,7 @@ GERMAN = "Der Hund schläft unter dem Tisch.\nWir gehen morgen auf den Markt.\n"
 @pytest.fixture(autouse=True)
 def _one_engine(e: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in this process share the loaded engine."""
-    monkeypatch.setattr(cli, "load", lambda *_, **__: e)
+    monkeypatch.setattr(cli.options, "load", lambda *_, **__: e)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_translates_line_by_line(run, e: engine.Engine) -> None:
 
 
 def test_many_lines_stay_aligned(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "TOGETHER", 3)
+    monkeypatch.setattr(cli.sentences, "TOGETHER", 3)
     text = "".join(f"Ich habe {n} Hunde.\n" if n % 2 else "\n" for n in range(8))
     code, out, _ = run("translate", "-", "--from", "deu_Latn", "--to", "eng_Latn", stdin=text.encode())
     assert code == 0
@@ -185,6 +185,45 @@ def test_evaluates_models_on_documents(run, tmp_path: Path) -> None:
     assert "no document of two sentences" in refused(run("evaluate", "lcm", path))
     path.write_text("no JSON\n")
     assert "line 1" in refused(run("evaluate", "lcm", path))
+
+
+def test_a_reading_sheet_is_made_and_counted(run, tmp_path: Path) -> None:
+    documents, sheet, key = (tmp_path / name for name in ("documents.jsonl", "sheet.csv", "sheet.key.json"))
+    story = "The dog ran away. The girl cried. She looked for him. He came home."
+    documents.write_text(json.dumps({"lang": "eng", "text": story}) + "\n")
+    make = ("evaluate", "reading", documents, "--out", sheet)
+    assert "no concept model called 'huge'" in refused(run(*make, "--lcm", "base,huge"))
+    assert not sheet.exists()
+    assert run(*make, "--lcm", "base", "--rows", 11, "--seed", 3) == (0, f"{sheet}\n{key}\n", "")
+    assert "is there already" in refused(run(*make))
+    body = sheet.read_text("utf-8-sig")
+    assert "base" not in body
+    sheet.write_text(body.replace('"",""', '"y","n"'), encoding="utf-8")
+    code, out, _ = run("evaluate", "reading", "--score", sheet, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["functions"]["continue, base"]["grammatical"] == 100
+    assert report["all"]["read"] == report["all"]["rows"] == 11 - report["all"]["nothing"]
+    assert "continue, base" in run("evaluate", "reading", "--score", sheet)[1]
+    key.unlink()
+    assert "There is no" in refused(run("evaluate", "reading", "--score", sheet))
+    for args in ((), (documents,), ("--out", sheet), ("--score", sheet, "--out", sheet)):
+        assert "--score alone" in refused(run("evaluate", "reading", *args))
+    assert "needs a file" in refused(run("evaluate", "reading", documents, "--out", "-"))
+    sheet.unlink()
+    assert "There is no file" in refused(run("evaluate", "reading", tmp_path / "none.jsonl", "--out", sheet))
+    assert "no folder" in refused(run("evaluate", "reading", documents, "--out", tmp_path / "no" / "sheet.csv"))
+
+
+def test_a_space_without_models_has_a_reading_sheet_without_them(
+    run, e: engine.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(e.__dict__, "models", [])
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text(json.dumps({"lang": "eng", "text": "The dog ran away. It rained. We slept."}) + "\n")
+    code, out, error = run("evaluate", "reading", documents, "--out", tmp_path / "sheet.csv", "--rows", 8)
+    assert code == 0 and out.count("\n") == 2
+    assert "no concept model" in error and "are left out" in error and error.count("\n") == 1
+    assert "goes on" not in (tmp_path / "sheet.csv").read_text("utf-8")
 
 
 def test_evaluates_as_table_and_json(run, tmp_path: Path) -> None:
@@ -335,6 +374,7 @@ def test_text_of_half_characters_is_refused(run) -> None:
         ["continue"],
         ["evaluate", "space"],
         ["evaluate", "lcm"],
+        ["evaluate", "reading"],
     ],
 )
 def test_help_shows_an_example(run, command: list[str]) -> None:
@@ -348,7 +388,7 @@ def test_stopping_is_quiet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     def raise_stop(*_: object, **__: object) -> None:
         raise stop
 
-    monkeypatch.setattr(cli, "load", raise_stop)
+    monkeypatch.setattr(cli.options, "load", raise_stop)
     monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
     code = cli.main(["gradient", "One.", "Two.", "--lang", "eng_Latn"])
     assert code == {KeyboardInterrupt: 130, BrokenPipeError: 141}[stop]
@@ -359,11 +399,11 @@ def test_progress_is_for_terminals_and_long_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cli.output.time, "monotonic", lambda: now[0])
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
         now[0] = 0.0
-        with cli.progress("Decoding") as report:
+        with cli.output.progress("Decoding") as report:
             report(1, 9)
             now[0] = 0.6
             report(2, 9)
@@ -371,7 +411,7 @@ def test_progress_is_for_terminals_and_long_work(
         assert ("Decoding: 2 of 9" in error) == terminal
         assert "1 of 9" not in error
     now[0] = 0.0
-    with cli.progress("Translating", 20, 50) as report:
+    with cli.output.progress("Translating", 20, 50) as report:
         now[0] = 0.6
         report(5, 10)
     assert "Translating: 25 of 50" in capsys.readouterr().err

@@ -121,10 +121,12 @@ def held_out(folder: Path) -> set[str]:
     return {lang + key(text) for a, b, x, y in pairs(folder, VALID) for lang, text in ((a, x), (b, y))}
 
 
-def stories(path: Path) -> Iterator[Story]:
-    """Documents as sequences of sentences, in the order of the file (or of a folder's `documents.jsonl.gz`)."""
-    import sentencex  # here, so that a machine that only trains does without it
+def records(path: Path) -> Iterator[tuple[str, str, str, bool]]:
+    """(language, split, text, whether its end is there) of the documents of a file (or of a folder's
+    `documents.jsonl.gz`), in its order.
 
+    One that names no split is for validation. Raises CorpusError for a line that is not a document.
+    """
     if path.is_dir():
         path = path / DOCUMENTS
     for number, line in lines(path):
@@ -135,5 +137,15 @@ def stories(path: Path) -> Iterator[Story]:
             raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
         if lang not in LANGUAGES:
             raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")
+        if not isinstance(text, str):
+            raise CorpusError(f"{path.name}, line {number}: not a document record (its text is no string).")
+        yield lang, split, text, not record.get("truncated", False)
+
+
+def stories(path: Path) -> Iterator[Story]:
+    """Documents as sequences of sentences, in the order of the file; see `records`."""
+    import sentencex  # here, so that a machine that only trains does without it
+
+    for lang, split, text, whole in records(path):
         found = (clean(s) for part in text.split("\n") for s in sentencex.segment(TWO_LETTERS[lang], part))
-        yield Story(lang, split, tuple(s for s in found if s), not record.get("truncated", False))
+        yield Story(lang, split, tuple(s for s in found if s), whole)
