@@ -271,12 +271,12 @@ def test_a_run_ends_cooled_down_when_its_time_is_spent(texts: Path, init: Path, 
 
 
 def test_a_schedule_goes_by_time_or_by_steps() -> None:
-    timed, counted = Schedule(100, 2.0, 0.1, 0.5), Schedule(100, 0.0, 0.1, 0.5)
+    timed, counted = Schedule(100, 2.0, 0.1, 0.5), Schedule(100, None, 0.1, 0.5)
     assert timed.done(7, 60.0) == 0.5 and counted.done(7, 60.0) == 0.07
     for schedule in (timed, counted):
         assert schedule.rate(0.0) < 0.02 and schedule.rate(0.3) == 1.0
         assert schedule.rate(0.75) == pytest.approx(0.5) and schedule.rate(1.0) == 0.0
-    for wrong in (Schedule(0, 0.0), Schedule(10, -1.0)):
+    for wrong in (Schedule(0, None), Schedule(10, 0.0), Schedule(10, -1.0)):
         with pytest.raises(TrainingError, match="There is no time to train in"):
             wrong.checked()
 
@@ -327,6 +327,7 @@ def test_main_says_one_sentence(texts: Path, init: Path, tmp_path: Path, capsys:
     assert "none.npz is missing or damaged" in said(tokens=tmp_path / "none.npz")
     assert "encoder.safetensors is missing" in said(init=tmp_path / "none")
     assert "There is no time to train in" in said(steps=0)
+    assert "There is no time to train in" in said(budget=0)
     assert "There is no time to train in" in said(budget=-3)
     assert not (tmp_path / "out").exists()
 

@@ -173,6 +173,8 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
     `extra` are options of `engine.training.space`. Raises TrainingError.
     """
     known = manifest(kit, KIT)["kit"]
+    if min(space_minutes, model_minutes) <= 0:
+        raise TrainingError("There is no time to train in; give --space-minutes and --model-minutes some.")
     wide = torch.cuda.is_available()
     work = kit / "runs"
     results = Results(known, kit / "start", out)

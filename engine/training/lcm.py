@@ -53,7 +53,7 @@ class Recipe:
     """Every number of a run."""
 
     steps: int = 1500
-    budget: float = 0.0  # minutes; if not 0, train so long instead of a number of steps
+    budget: float | None = None  # minutes: train so long, instead of a number of steps
     batch: int = 1024  # concepts in a batch, about, over all processes
     rate: float = 1e-3
     warmup: float = 0.04  # share of the run in which the rate rises
@@ -409,8 +409,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sentences", type=int, default=64, help="of a batch whose words are asked for, for sonar-llm")
     parser.add_argument("--dropout", type=float, default=0.1)
     for field in dataclasses.fields(Recipe):
-        name = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(name, type=type(field.default), default=field.default, help=f"{field.default}")
+        kind = float if field.default is None else type(field.default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.default}"
+        )
     args = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
     try:

@@ -12,10 +12,10 @@ PAUSE = 20.0  # a step that takes so many times the usual was a pause: a stopped
 
 @dataclass(frozen=True)
 class Schedule:
-    """Up, constant, then linear to zero. A run has a budget of minutes, or where that is 0 a number of steps."""
+    """Up, constant, then linear to zero. A run has a budget of minutes, or where there is none a number of steps."""
 
     steps: int
-    budget: float  # minutes
+    budget: float | None  # minutes
     warmup: float = 0.02  # share of the run in which the rate rises
     decay: float = 0.5  # share of the run, at its end, in which it falls to zero
 
@@ -29,7 +29,7 @@ class Schedule:
 
     def checked(self) -> Schedule:
         """Itself. Raises TrainingError where there is neither time nor a step to train in."""
-        if self.budget < 0 or (self.budget == 0 and self.steps < 1):
+        if (self.steps if self.budget is None else self.budget) <= 0:
             raise TrainingError("There is no time to train in; give --budget some minutes, or --steps at least 1.")
         return self
 

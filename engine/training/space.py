@@ -47,7 +47,7 @@ class Recipe(Mixture):
     """Every number of a run."""
 
     steps: int = 8000
-    budget: float = 0.0  # minutes; if not 0, train so long instead of a number of steps
+    budget: float | None = None  # minutes: train so long, instead of a number of steps
     warmup: float = 0.02  # share of the run in which the rates rise
     decay: float = 0.5  # share of the run, at its end, in which they fall to zero
     thaw: float = 0.0  # share of the run, at its beginning, in which the encoder stays as it is
@@ -178,7 +178,7 @@ class Run:
     def done(self) -> float:
         """The share of the run that is over; all processes follow the first one's clock."""
         done = self.recipe.schedule.done(self.step, self.clock.seconds)
-        if self.processes == 1 or not self.recipe.budget:
+        if self.processes == 1 or self.recipe.budget is None:
             return done
         told = torch.tensor(done, device=self.device)
         torch.distributed.broadcast(told, 0)
@@ -307,7 +307,7 @@ def train(arguments: list[str] | None = None, keep: Callable[[SpaceModel], None]
     parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go (%(default)s)")
     parser.add_argument("--minutes", type=float, default=10, help="between checkpoints (%(default)s)")
     for field in dataclasses.fields(Recipe):
-        kind = type(field.default)
+        kind = float if field.default is None else type(field.default)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.default}"
         )
