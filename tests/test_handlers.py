@@ -209,7 +209,8 @@ def test_looks_answer_without_changing_anything(tab: Tab) -> None:
     assert tab.look(want="blend", ids=[a, b, c], weights=[1, 1, 1])["text"]
     assert tab.look(want="arithmetic", ids=[a, b, c])["text"]
     assert tab.look(want="place", x=0.0, y=0.0, frame="landscape")["at"] == [0.0, 0.0]
-    assert tab.look(want="alternatives", id=a, n=3, seed=0).keys() == {"key", "texts"}
+    found = tab.look(want="alternatives", id=a, n=3, seed=0)
+    assert found.keys() == {"key", "texts"} if found["texts"] else "No other wording" in found["refused"]
     assert "weights" in tab.look(want="blend", ids=[a, b], weights=[0, 0])["refused"]
     assert "no longer" in tab.look(want="between", a=a, b="gone", t=0.5)["refused"]
     assert tab.session.document is before

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from engine.errors import CorpusError, TrainingError, WeightsError
 from engine.spaces import builtin
-from engine.spaces.builtin import ASSETS
+from engine.spaces.builtin import ASSETS, load_foreign
 from engine.spaces.transformer import BUILTIN_DECODER, BUILTIN_ENCODER, TextDecoder, TextEncoder
-from engine.training import corpus, e5, space, whitening
+from engine.training import corpus, e5, pieces, space, whitening
 from engine.training.batches import Batches, Mixture, corrupted
 from engine.training.space import Recipe, Run, Shortlist, SpaceModel, TokenLoss, contrast, initialize, package
 from engine.weights import load_weights, read_metadata
@@ -133,6 +133,31 @@ def test_whitening_writes_a_checkpoint(
     assert changed == {f"{at}.{part}" for at in ("encoder.project", "decoder.layers.0.concept") for part in parts}
     assert whitening.main([str(a) for a in [*arguments, "--init", tmp_path / "none.safetensors"]]) == 2
     assert "missing" in capsys.readouterr().err
+
+
+def test_pieces_are_foreign_where_only_another_language_has_them(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pieces.foreign, "__defaults__", (0.5,))
+    written(texts, corpus.VALID, ["eng\tdeu\tThe book is long.\tDas Buch ist lang, the end."])
+    out = tmp_path / "pieces.safetensors"
+    arguments = [str(a) for a in ("--corpus", texts, "--tokenizer", TOKENIZER, "--out", out)]
+    assert pieces.main(arguments) == 0
+    tokenizer = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+    found = load_foreign(out, TOKENIZER)
+
+    def foreign(piece: str) -> list[bool]:
+        return found[:2, tokenizer.piece_to_id(piece)].tolist()  # to English, to German
+
+    assert foreign("▁book") == [False, True] and foreign("▁ein") == [True, False]
+    assert foreign("▁Hund") == foreign("▁The") == [False, False]  # a name may begin with a capital
+    assert foreign("▁lion") == foreign(".") == foreign("▁") == [False, False]  # nowhere, or everywhere
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("eng: ") and told[0].endswith("100.000 % of held-out text allowed")
+    assert told[1].startswith("deu: ") and not told[1].endswith("100.000 % of held-out text allowed")
+    written(texts, "documents.jsonl.gz", ["no record"])
+    assert pieces.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("documents.jsonl.gz, line 1: not a document record")
 
 
 def test_whitening_spreads_concepts_and_reads_the_same() -> None:

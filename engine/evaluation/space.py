@@ -20,7 +20,7 @@ from .smoothness import Said, effort, noise, sample_walks, walk
 
 # Which side is encoded, and in whose language it is decoded.
 DIRECTIONS = {"1>1": (0, 0), "2>2": (1, 1), "1>2": (0, 1), "2>1": (1, 0)}
-PERCENTS = (1, 5, 10, 50, 90, 99)
+PERCENTS = (1, 10, 25, 50, 75, 90, 99)
 LENGTHS = ((1, 8), (9, 15), (16, 24), (25, 40))  # words of a reference, first and last of each group
 
 NOTHING: Mapping[str, Sequence[Said]] = {}

@@ -10,9 +10,15 @@ import numpy as np
 from ..concepts import cosine
 from ..text import has_words
 from . import ConceptSpace, Progress, Search
-from .codec import SENTENCES, checked
+from .codec import checked
 
-DIGITS = 4  # of a cosine that count: what is nearer by less is as near, and stays in its beam's order
+ROWS = 16  # decoded at once: what can be stopped only after a batch should have small ones
+
+# What a place in the beams' order counts for, in cosine: of two sentences that are about as near, the likelier one is
+# better. BLEU on 210 pairs (English to itself, the others to themselves, to English, from English, between the others):
+# beams alone 84.6, 69.2, 37.0, 28.8, 30.9; the nearest whatever its place 87.1, 77.1, 40.1, 26.2, 28.3; so 87.0, 75.5,
+# 39.9, 28.2, 31.5. Greedily it is 83.2, 66.5, 36.3, 25.0, 27.3, in a quarter of the time.
+PLACE = 0.002
 
 
 def nearest(
@@ -28,11 +34,11 @@ def nearest(
     if not len(concepts):
         return space.alternatives(concepts, lang, search=beam)
     result: list[list[str]] = []
-    for start in range(0, len(concepts), SENTENCES):
-        batch = concepts[start : start + SENTENCES]
+    for start in range(0, len(concepts), ROWS):
+        batch = concepts[start : start + ROWS]
         found = space.alternatives(batch, lang, search=beam)
         for texts, near in zip(found, nearness(space, batch, found, lang), strict=True):
-            order = np.argsort(-near.round(DIGITS), kind="stable")
+            order = np.argsort(PLACE * np.arange(len(texts)) - near, kind="stable")
             result.append([texts[i] for i in order[: search.alternatives]])
         if progress:
             progress(len(result), len(concepts))

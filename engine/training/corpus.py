@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import sentencex
 
 from ..errors import CorpusError
 from ..segmentation import TWO_LETTERS
+from ..text import key
 
 LANGUAGES = ("eng", "deu", "fra", "spa", "ita", "por")  # in the order of the decoder's language vectors
 VALID = "valid.tsv.gz"
@@ -57,11 +57,6 @@ def rows(path: Path, columns: int) -> Iterator[list[str]]:
 
 def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def key(text: str) -> str:
-    """What makes two sentences the same: letters and digits, without case, punctuation or spaces."""
-    return re.sub(r"\W+", "", text.casefold())
 
 
 def pairs(folder: Path, name: str = "pairs.tsv.gz") -> Iterator[tuple[str, str, str, str]]:

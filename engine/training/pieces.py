@@ -19,7 +19,7 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
-from ..errors import ConceptscapeError
+from ..errors import ConceptscapeError, CorpusError
 from ..spaces.builtin import BEGIN, fingerprint
 from . import corpus
 
@@ -39,8 +39,14 @@ def read(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((row[0], corpus.clean(row[1])) for row in corpus.rows(folder / name, 2))
     for name in ("documents.jsonl.gz", "passages.jsonl.gz"):
         if (folder / name).exists():
-            records = (json.loads(line) for _, line in corpus.lines(folder / name))
-            yield from ((r["lang"], corpus.clean(r["text"])) for r in records if r["split"] == "train")
+            for number, line in corpus.lines(folder / name):
+                try:
+                    record = json.loads(line)
+                    lang, split, text = record["lang"], record["split"], record["text"]
+                except (json.JSONDecodeError, KeyError, TypeError) as error:
+                    raise CorpusError(f"{name}, line {number}: not a document record ({error}).") from error
+                if split == "train":
+                    yield lang, corpus.clean(text)
 
 
 def held_out(folder: Path) -> Iterator[tuple[str, str]]:
@@ -87,8 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
         found = foreign(count(read(args.corpus), tokenizer), pieces)
         held = count(held_out(args.corpus), tokenizer)
         for lang, own, seen in zip(corpus.LANGUAGES, found, held, strict=True):
-            allowed = 100 * (1 - seen[own].sum() / seen.sum()) if seen.any() else float("nan")
-            print(f"{lang}: {own.sum():,} of {len(pieces):,} foreign; {allowed:.3f} % of held-out text allowed")
+            allowed = (
+                f"; {100 * (1 - seen[own].sum() / seen.sum()):.3f} % of held-out text allowed" if seen.any() else ""
+            )
+            print(f"{lang}: {own.sum():,} of {len(pieces):,} foreign{allowed}")
         packed = torch.from_numpy(np.packbits(found, axis=1))
         metadata = {"tokenizer": fingerprint(args.tokenizer), "languages": " ".join(corpus.LANGUAGES)}
         save_file({"foreign": packed}, args.out, metadata)
