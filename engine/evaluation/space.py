@@ -62,10 +62,8 @@ def evaluate_space(
     work = Work(len(said) + len(jobs) + len(chosen) + len(others) + effort(walks), progress)
     vectors = dict(zip(said, encode(space, said, work), strict=True))
     decoded, nearest = (
-        dict(
-            zip(own, decode(space, [(vectors[a, text], b, len(text)) for a, text, b in own], work, search), strict=True)
-        )
-        for own, search in ((jobs, Search()), (chosen, CHOICE))
+        dict(zip(part, decode(space, [(vectors[a, t], b, len(t)) for a, t, b in part], work, search), strict=True))
+        for part, search in ((jobs, Search()), (chosen, CHOICE))
     )
 
     rows = []
@@ -84,9 +82,9 @@ def evaluate_space(
                 with_choice[langs[i], langs[j]] += found
         sides = [np.stack([vectors[_side(pair, i)] for pair in group]) for i in (0, 1)]
         near = cosine(*sides)
-        own = np.eye(len(group), dtype=bool)
-        alike.append(near[own])
-        unlike.append(near[~own])
+        same = np.eye(len(group), dtype=bool)
+        alike.append(near[same])
+        unlike.append(near[~same])
         rows.append(
             {
                 "lang1": langs[0],
@@ -160,7 +158,7 @@ def percentiles(cosines: Sequence[np.ndarray]) -> dict[str, float] | None:
     if not len(found):
         return None
     values = np.percentile(found, PERCENTS)
-    return {str(percent): round(float(value), 3) for percent, value in zip(PERCENTS, values, strict=True)}
+    return {str(share): round(float(value), 3) for share, value in zip(PERCENTS, values, strict=True)}
 
 
 def summarize(directed: Mapping[tuple[str, str], Sequence[Found]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -204,8 +202,8 @@ def table(report: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping) and value["bleu"] is not None:
             lines.append(f"{name.replace('_', ' '):<30}{value['bleu']:>8.1f}{value['chrf']:>8.1f}")
     lines.append(f"{'translation found, percent':<30}{report['summary']['retrieval']:>8.1f}")
-    heads = "".join(f"{f'{percent} %':>8}" for percent in PERCENTS)
-    lines += ["", f"{'cosine, as many lie below':<30}{heads}"]
+    shares = "".join(f"{f'{share} %':>8}" for share in PERCENTS)
+    lines += ["", f"{'cosine, as many lie below':<30}{shares}"]
     for name, values in report["cosine"].items():
         if values:
             lines.append(f"{name:<30}" + "".join(f"{value:>8.3f}" for value in values.values()))
