@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,18 +68,10 @@ def other_wordings(space: ConceptSpace, vector: np.ndarray, said: str, lang: str
     None of them is `said` or another one but for case, punctuation and spaces, is more likely in another language of
     the space, loops, or falls short of NEAR, SURE or the READERS. There may be none.
     """
-    readers = [code for code in READERS if code != lang and code in space.languages]
-    read = [space.decode(vector[None], code)[0] for code in readers]
-    around = [vary(vector, SPREAD, seed + i) for i in range(AROUND)]
-    translated = [
-        space.encode([sentence], code)[0] for sentence, code in zip(read, readers, strict=True) if has_words(sentence)
-    ]
-    beams = space.alternatives(
-        np.stack([vector, *around, *translated]), lang, search=Search("beam", beams=6, alternatives=6)
-    )
+    read = {code: space.decode(vector[None], code)[0] for code in READERS if code != lang and code in space.languages}
     different = {text.key(said): said}
     languages = {lang, text.likeliest(said, space.languages)}  # `said` may itself be taken for another language
-    for sentence in (sentence for found in beams for sentence in found):
+    for sentence in drawn(space, vector, lang, read, seed):
         if has_words(sentence) and not text.loops(sentence) and text.likeliest(sentence, space.languages) in languages:
             different.setdefault(text.key(sentence), sentence)
     wordings = list(different.values())[1:]
@@ -88,10 +80,17 @@ def other_wordings(space: ConceptSpace, vector: np.ndarray, said: str, lang: str
     if not wordings:
         return []
     own = space.encode(wordings, lang)
-    kept = (space.likelihood(wordings, own, lang) >= SURE).nonzero()[0][:READ]
-    if len(kept) == 0:
-        return []
-    agreed = np.zeros(len(kept))
-    for code, sentence in zip(readers, read, strict=True):
-        agreed += [text.key(other) == text.key(sentence) for other in space.decode(own[kept], code)]
-    return [wordings[i] for i, votes in zip(kept, agreed, strict=True) if votes > len(readers) / 2][:n]
+    sure = (space.likelihood(wordings, own, lang) >= SURE).nonzero()[0][:READ]
+    agreed = np.zeros(len(sure))
+    for code, sentence in read.items():
+        agreed += [text.key(other) == text.key(sentence) for other in space.decode(own[sure], code)]
+    return [wordings[i] for i, votes in zip(sure, agreed, strict=True) if votes > len(read) / 2][:n]
+
+
+def drawn(space: ConceptSpace, vector: np.ndarray, lang: str, read: Mapping[str, str], seed: int) -> list[str]:
+    """Sentences that may word concept [D]: beams of it, of concepts around it, and of its translations (`read`)."""
+    around = [vary(vector, SPREAD, seed + i) for i in range(AROUND)]
+    translated = [space.encode([sentence], code)[0] for code, sentence in read.items() if has_words(sentence)]
+    search = Search("beam", beams=6, alternatives=6)
+    found = space.alternatives(np.stack([vector, *around, *translated]), lang, search=search)
+    return [sentence for hypotheses in found for sentence in hypotheses]
