@@ -25,6 +25,7 @@ from . import view
 from .session import ENCODED_AGAIN, Session, usual_language
 from .work import follow
 
+NO_WORDING = "No other wording was found that surely says the same."
 LOST = "The page has lost its connection to the program; reload it."
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 Data = Mapping[str, Any]  # what an event of the page carries
@@ -269,7 +270,8 @@ def propose(session: Session, data: Data) -> dict[str, Any]:
 
 def answer(session: Session, data: Data) -> dict[str, Any]:
     if data["want"] == "alternatives":
-        return {"texts": session.editor.alternatives(data["id"], int(data["n"]), int(data["seed"]))}
+        texts = session.editor.alternatives(data["id"], int(data["n"]), int(data["seed"]))
+        return {"texts": texts} if texts else {"texts": [], "refused": NO_WORDING}
     return propose(session, data)
 
 

@@ -21,7 +21,7 @@ from . import concepts, segmentation, text
 from .document import ConceptNode, Document, Provenance
 from .errors import TextError, WeightsError
 from .gradient import gradients
-from .spaces import ConceptSpace, Language, Progress, Search, load_space, unknown_language
+from .spaces import CHOICE, ConceptSpace, Language, Progress, Search, load_space, unknown_language
 from .wording import CHOICES, Continuation, refined, worded
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .projection import Landscape
 
 __all__ = [
+    "CHOICE",
     "ConceptNode",
     "Continuation",
     "Document",
@@ -264,7 +265,8 @@ class Engine:
         return replace(document, nodes=nodes, space=self.space.identity)
 
     def read(self, document: Document, lang: str, progress: Progress | None = None) -> list[str]:
-        """Each node's sentence in a language: its own text where it is written in it, else decoded (once)."""
+        """Each node's sentence in a language: its own text where it is written in it, else decoded with choice
+        (once)."""
         self.language(lang)
         missing = {
             (node.vector.tobytes(), lang): node.vector
@@ -272,7 +274,7 @@ class Engine:
             if node.lang != lang and (node.vector.tobytes(), lang) not in self._read
         }
         if missing:
-            decoded = self.decode(np.stack(list(missing.values())), lang, progress=progress)
+            decoded = self.decode(np.stack(list(missing.values())), lang, CHOICE, progress)
             if len(self._read) > READ_LIMIT:
                 self._read.clear()
             self._read.update(zip(missing, decoded, strict=True))

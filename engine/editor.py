@@ -10,7 +10,8 @@ import numpy as np
 from . import Continuation, Engine, concepts, document, segmentation, text
 from .document import ConceptNode, Document, Kind, Provenance, new_id
 from .errors import EditError
-from .spaces import Progress, Search
+from .spaces import Progress
+from .wording import other_wordings
 
 
 @dataclass(frozen=True)
@@ -347,12 +348,9 @@ class Editor:
         return self._propose(vector, lang)
 
     def alternatives(self, node_id: str, n: int, seed: int) -> list[str]:
-        """Up to `n` other wordings of one concept, sampled."""
+        """Up to `n` other wordings of one concept, the nearest first; fewer, or none, where there are no good ones."""
         node = self.document.node(node_id)
-        # Hotter than elsewhere: of what it is sure of, the decoder has no second wording at a usual temperature.
-        search = Search("sample", temperature=1.5, top_p=0.95, seed=seed, alternatives=n + 1)
-        found = self.engine.alternatives(node.vector[None], node.lang, search)[0]
-        return [words for words in found if text.has_words(words) and words != node.text][:n]
+        return other_wordings(self.engine.space, node.vector, node.text, node.lang, n, seed)
 
     # Shared steps
 

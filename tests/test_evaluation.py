@@ -12,7 +12,7 @@ from engine.errors import Cancelled, CorpusError, TextError
 from engine.evaluation import Pair, evaluate_space, read_pairs, table, thin
 from engine.evaluation.pairs import language_codes
 from engine.evaluation.stories import story_sentences
-from engine.spaces import Language, Search
+from engine.spaces import CHOICE, Language, Search
 
 WORDS = {
     "eng_Latn": ["one small red house", "two old green trees", "three young white dogs", "four long blue roads"],
@@ -52,6 +52,14 @@ class Phrasebook:
 
     def likelihood(self, texts, vectors, lang) -> np.ndarray:
         return np.array([-float(text != said) for text, said in zip(texts, self.decode(vectors, lang), strict=True)])
+
+
+class Chosen(Phrasebook):
+    """One that decodes to another language only with choice."""
+
+    def decode(self, vectors, lang, *, search=Search(), progress=None) -> list[str]:
+        found = super().decode(vectors, lang, progress=progress)
+        return found if search == CHOICE else ["…"] * len(found)
 
 
 def tsv(*rows: tuple[str, ...], end: str = "\n") -> bytes:
@@ -104,6 +112,33 @@ def test_each_direction_is_scored_apart() -> None:
     assert report["summary"]["between_others"] == {"bleu": None, "chrf": None}
     assert report["walk"]["equal_steps"]["nearer"] == 8.33  # half the walks are mute
     assert "between others" not in table(report)
+
+
+def test_translations_with_choice_are_scored_on_demand() -> None:
+    report = evaluate_space(Chosen(), pairs("eng_Latn", "deu_Latn") + pairs("deu_Latn", "fra_Latn"), gradients=0)
+    assert not [name for name in report["summary"] if "choice" in name]
+    told: list[tuple[int, int]] = []
+    report = evaluate_space(
+        Chosen(),
+        pairs("eng_Latn", "deu_Latn") + pairs("deu_Latn", "fra_Latn"),
+        gradients=0,
+        choice=True,
+        progress=lambda *counts: told.append(counts),
+    )
+    summary = report["summary"]
+    assert summary["to_english"]["bleu"] == summary["from_english"]["bleu"] == 0
+    assert summary["to_english_with_choice"] == summary["from_english_with_choice"] == {"bleu": 100, "chrf": 100}
+    assert "to english with choice" in table(report)
+    assert told[-1][0] == told[-1][1]
+
+
+def test_how_near_translations_are_is_told() -> None:
+    report = evaluate_space(Phrasebook(), pairs("eng_Latn", "deu_Latn"), gradients=0)
+    assert set(report["cosine"]["translations"].values()) == {1.0}
+    assert set(report["cosine"]["others"].values()) == {0.0}
+    assert "75 %" in table(report)
+    alone = evaluate_space(Phrasebook(), pairs("eng_Latn", "deu_Latn")[:1], gradients=0)
+    assert alone["cosine"]["others"] is None and "others" in table(alone)
 
 
 def test_a_wrong_neighbour_is_counted() -> None:

@@ -21,6 +21,7 @@ from app.session import Session
 from app.work import follow
 from engine import Engine, formats
 from engine.document import new_id
+from engine.editor import Editor
 from engine.errors import Cancelled, StoreError
 from engine.store import Store
 
@@ -209,10 +210,20 @@ def test_looks_answer_without_changing_anything(tab: Tab) -> None:
     assert tab.look(want="blend", ids=[a, b, c], weights=[1, 1, 1])["text"]
     assert tab.look(want="arithmetic", ids=[a, b, c])["text"]
     assert tab.look(want="place", x=0.0, y=0.0, frame="landscape")["at"] == [0.0, 0.0]
-    assert tab.look(want="alternatives", id=a, n=3, seed=0).keys() == {"key", "texts"}
+    found = tab.look(want="alternatives", id=a, n=3, seed=0)
+    assert found.keys() == {"key", "texts"} if found["texts"] else "No other wording" in found["refused"]
     assert "weights" in tab.look(want="blend", ids=[a, b], weights=[0, 0])["refused"]
     assert "no longer" in tab.look(want="between", a=a, b="gone", t=0.5)["refused"]
     assert tab.session.document is before
+
+
+def test_no_other_wording_is_told_in_a_sentence(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    wordings = ["The old man lived at the sea."]
+    monkeypatch.setattr(Editor, "alternatives", lambda self, node_id, n, seed: wordings)
+    assert tab.look(want="alternatives", id=tab.ids[0], n=3, seed=0)["texts"] == wordings
+    wordings.clear()
+    answered = tab.look(want="alternatives", id=tab.ids[0], n=3, seed=0)
+    assert answered["texts"] == [] and answered["refused"] == "No other wording was found that surely says the same."
 
 
 @pytest.mark.parametrize(

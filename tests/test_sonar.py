@@ -143,6 +143,7 @@ def test_every_search_is_repeatable(space: SonarSpace) -> None:
     for search in (
         Search(max_tokens=12),
         Search("beam", alternatives=3, max_tokens=12),
+        Search("nearest", alternatives=3, max_tokens=12),
         Search("sample", alternatives=3, seed=5, max_tokens=12),
     ):
         found = space.alternatives(vectors, "fra_Latn", search=search)

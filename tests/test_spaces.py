@@ -65,7 +65,7 @@ def test_encoding(space: ConceptSpace) -> None:
     assert space.encode([], "eng_Latn").shape == (0, space.dim)
 
 
-@pytest.mark.parametrize("kind", ["greedy", "beam", "sample"])
+@pytest.mark.parametrize("kind", ["greedy", "beam", "sample", "nearest"])
 def test_decoding(kind, space: ConceptSpace) -> None:
     vectors = space.encode(TEXTS, "eng_Latn")
     search = Search(kind, beams=2, seed=3, max_tokens=10)

@@ -127,7 +127,7 @@ const one = (id) => {
     onAnswer = ({ texts, refused }) =>
       others.replaceChildren(...(texts?.length
         ? texts.map((other) => make("li", {}, make("button", { type: "button", class: "quote", title: "Say it like this", onclick: () => act("alternative", { id, text: other }) }, make("span", { class: "words" }, other))))
-        : [make("li", { class: "more" }, refused ?? "The decoder finds no other words for it.")]));
+        : [make("li", { class: "more" }, refused)]));
     ask(`alternatives ${id}`, { want: "alternatives", id, n: 4, seed: seed() });
   });
   const amount = slider("How far to vary", 0.35, () => {}, 0.05);

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spaces import ConceptSpace, Progress
+from ..spaces import ConceptSpace, Progress, Search
 
 
 @dataclass
@@ -38,12 +38,15 @@ def encode(space: ConceptSpace, said: Sequence[tuple[str, str]], work: Work) -> 
     return result
 
 
-def decode(space: ConceptSpace, jobs: Sequence[tuple[np.ndarray, str, int]], work: Work) -> list[str]:
+def decode(
+    space: ConceptSpace, jobs: Sequence[tuple[np.ndarray, str, int]], work: Work, search: Search = Search()
+) -> list[str]:
     """Sentences of (concept [D], language, about how long), one call for each language, like lengths together."""
     result = [""] * len(jobs)
     for lang in dict.fromkeys(lang for _, lang, _ in jobs):
         rows = sorted((i for i, (_, own, _) in enumerate(jobs) if own == lang), key=lambda i: jobs[i][2])
-        sentences = space.decode(np.stack([jobs[i][0] for i in rows]), lang, progress=work.part(len(rows)))
+        concepts = np.stack([jobs[i][0] for i in rows])
+        sentences = space.decode(concepts, lang, search=search, progress=work.part(len(rows)))
         for i, sentence in zip(rows, sentences, strict=True):
             result[i] = sentence
     return result

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..concepts import cosine
-from ..spaces import ConceptSpace, Progress
+from ..spaces import CHOICE, ConceptSpace, Progress, Search
 from ..text import has_words
 from .coding import Work, decode, encode
 from .pairs import Pair, by_languages
@@ -20,6 +20,7 @@ from .smoothness import Said, effort, noise, sample_walks, walk
 
 # Which side is encoded, and in whose language it is decoded.
 DIRECTIONS = {"1>1": (0, 0), "2>2": (1, 1), "1>2": (0, 1), "2>1": (1, 0)}
+PERCENTS = (1, 10, 25, 50, 75, 90, 99)
 LENGTHS = ((1, 8), (9, 15), (16, 24), (25, 40))  # words of a reference, first and last of each group
 
 NOTHING: Mapping[str, Sequence[Said]] = {}
@@ -34,6 +35,7 @@ def evaluate_space(
     gradients: int = 100,
     seed: int = 0,
     progress: Progress | None = None,
+    choice: bool = False,
 ) -> dict[str, Any]:
     """Measure a space on translated pairs and on other sentences, decoding greedily; plain values, ready for JSON.
 
@@ -41,8 +43,10 @@ def evaluate_space(
     the nearest concept among the other side is the translation. Then the means of these, where a language's round
     trip is scored over all its sentences; round trips and translations by the length of what should come out; the
     round trips of other `sentences`, for each named set and language, and how many percent of these keep their meaning:
-    encoded again, the nearest concept of the set is the sentence's own; and the steps of `gradients` walks and what
-    noise changes (see `smoothness`).
+    encoded again, the nearest concept of the set is the sentence's own; the steps of `gradients` walks and what noise
+    changes (see `smoothness`); and percentiles of the cosine of translations and of sentences that are none. With
+    `choice`, translations to and from English are also decoded with choice (`spaces.CHOICE`), which takes several times
+    as long.
     """
     in_pairs = [side for pair in pairs for side in zip(pair.langs, pair.texts, strict=True)]
     others = [sentence for own in sentences.values() for sentence in own]
@@ -54,21 +58,33 @@ def evaluate_space(
         )
     )
     walks = sample_walks(list(dict.fromkeys(in_pairs)), gradients, seed)
-    work = Work(len(said) + len(jobs) + len(others) + effort(walks), progress)
+    chosen = [job for job in jobs if choice and _english(job[0]) != _english(job[2])]
+    work = Work(len(said) + len(jobs) + len(chosen) + len(others) + effort(walks), progress)
     vectors = dict(zip(said, encode(space, said, work), strict=True))
-    decoded = dict(
-        zip(jobs, decode(space, [(vectors[lang, text], to, len(text)) for lang, text, to in jobs], work), strict=True)
+    decoded, nearest = (
+        dict(zip(part, decode(space, [(vectors[a, t], b, len(t)) for a, t, b in part], work, search), strict=True))
+        for part, search in ((jobs, Search()), (chosen, CHOICE))
     )
 
     rows = []
     directed: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    with_choice: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    alike: list[np.ndarray] = []
+    unlike: list[np.ndarray] = []
     for langs, group in by_languages(pairs).items():
         scores = {}
         for direction, (i, j) in DIRECTIONS.items():
             found = [(decoded[*_side(pair, i), langs[j]], pair.texts[j]) for pair in group]
             scores[direction] = score(found)
             directed[langs[i], langs[j]] += found
+            if choice and _english(langs[i]) != _english(langs[j]):
+                found = [(nearest[*_side(pair, i), langs[j]], pair.texts[j]) for pair in group]
+                with_choice[langs[i], langs[j]] += found
         sides = [np.stack([vectors[_side(pair, i)] for pair in group]) for i in (0, 1)]
+        near = cosine(*sides)
+        same = np.eye(len(group), dtype=bool)
+        alike.append(near[same])
+        unlike.append(near[~same])
         rows.append(
             {
                 "lang1": langs[0],
@@ -96,7 +112,9 @@ def evaluate_space(
         "pairs": len(pairs),
         "metrics": f"sacrebleu {metadata.version('sacrebleu')}: corpus BLEU (13a), chrF2",
         "languages": rows,
-        "summary": summarize(directed, rows),
+        "summary": summarize(directed, rows)
+        | {f"{name}_with_choice": means for name, means in grouped(with_choice).items() if means["bleu"] is not None},
+        "cosine": {"translations": percentiles(alike), "others": percentiles(unlike)},
         "lengths": {
             "to themselves": by_length(found for (a, b), group in directed.items() if a == b for found in group),
             "translated": by_length(found for (a, b), group in directed.items() if a != b for found in group),
@@ -134,8 +152,24 @@ def by_length(found: Iterable[Found]) -> dict[str, dict[str, Any]]:
     return {name: one(group) for name, group in groups.items() if group}
 
 
+def percentiles(cosines: Sequence[np.ndarray]) -> dict[str, float] | None:
+    """The cosine below which each of PERCENTS percent of them lie; None where there are none."""
+    found = np.concatenate(cosines)
+    if not len(found):
+        return None
+    values = np.percentile(found, PERCENTS)
+    return {str(share): round(float(value), 3) for share, value in zip(PERCENTS, values, strict=True)}
+
+
 def summarize(directed: Mapping[tuple[str, str], Sequence[Found]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over directions (source, target), in the groups that a space is judged by; None where there are none."""
+    return {
+        **grouped(directed),
+        "retrieval": _mean(accuracy for row in rows for accuracy in row["retrieval"].values()),
+    }
+
+
+def grouped(directed: Mapping[tuple[str, str], Sequence[Found]]) -> dict[str, dict[str, float | None]]:
     groups: dict[str, list[tuple[float, float]]] = {
         "english_to_itself": [],
         "others_to_themselves": [],
@@ -150,11 +184,8 @@ def summarize(directed: Mapping[tuple[str, str], Sequence[Found]], rows: Sequenc
             name = "to_english" if _english(target) else "from_english" if _english(source) else "between_others"
         groups[name].append(score(found))
     return {
-        **{
-            name: {"bleu": _mean(b for b, _ in scores), "chrf": _mean(c for _, c in scores)}
-            for name, scores in groups.items()
-        },
-        "retrieval": _mean(accuracy for row in rows for accuracy in row["retrieval"].values()),
+        name: {"bleu": _mean(b for b, _ in scores), "chrf": _mean(c for _, c in scores)}
+        for name, scores in groups.items()
     }
 
 
@@ -171,6 +202,11 @@ def table(report: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping) and value["bleu"] is not None:
             lines.append(f"{name.replace('_', ' '):<30}{value['bleu']:>8.1f}{value['chrf']:>8.1f}")
     lines.append(f"{'translation found, percent':<30}{report['summary']['retrieval']:>8.1f}")
+    shares = "".join(f"{f'{share} %':>8}" for share in PERCENTS)
+    lines += ["", f"{'cosine, as many lie below':<30}{shares}"]
+    for name, values in report["cosine"].items():
+        if values:
+            lines.append(f"{name:<30}" + "".join(f"{value:>8.3f}" for value in values.values()))
     lines += ["", f"{'by length':<30}{'BLEU':>8}{'chrF':>8}{'sentences':>11}{'meaning kept, percent':>23}"]
     groups = [(f"{what}, {size}", own) for what, found in report["lengths"].items() for size, own in found.items()]
     groups += [(f"{name}, {lang}", own) for name, found in report["sentences"].items() for lang, own in found.items()]

@@ -16,8 +16,9 @@ import torch
 from ..errors import TextError, WeightsError
 from ..weights import load_weights, read_metadata
 from . import Language, Progress, Search, unknown_language
+from .choice import nearest
 from .codec import Codec
-from .decoding import Decoding
+from .decoding import Decoding, Limits
 from .languages import LANGUAGES as ALL
 from .transformer import FIRST_DECODER, FIRST_ENCODER, PAD, Dimensions, TextDecoder, TextEncoder
 
@@ -26,6 +27,8 @@ UNK, BOS, EOS = 1, 2, 3
 # In the order of the decoder's language vectors.
 LANGUAGES = {code: ALL[code] for code in ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "por_Latn")}
 LONGEST = 64  # tokens of a decoded sentence
+BEGIN = "▁"  # in front of a piece that begins a word
+LAUGHTER = {"ha", "he", "hi", "ho", "ja", "ah", "oh"}
 
 
 class BuiltinSpace:
@@ -41,7 +44,9 @@ class BuiltinSpace:
         decoder: TextDecoder,
         tokenizer: Path,
         fingerprint: str,
+        foreign: torch.Tensor | None = None,
     ) -> None:
+        """`foreign`, bool [languages, vocabulary], says which pieces are never written in a language."""
         self.encoder, self.decoder = encoder, decoder
         self.dim = encoder.dims.concept
         self.tokenizer = sentencepiece.SentencePieceProcessor()
@@ -49,17 +54,23 @@ class BuiltinSpace:
             self.tokenizer.load(str(tokenizer))
         except (OSError, RuntimeError) as error:
             raise WeightsError(f"The tokenizer {tokenizer.name} is missing or damaged; get a complete copy.") from error
-        decoding = Decoding(decoder, EOS, banned=(PAD, UNK, BOS), loops=True)
+        pieces = self.tokenizer.id_to_piece(list(range(self.tokenizer.get_piece_size())))
+        device = decoder.embed.weight.device
+        limits = Limits(
+            torch.tensor([is_sound(piece) for piece in pieces], device=device),
+            None if foreign is None else foreign.to(device),
+        )
+        decoding = Decoding(decoder, EOS, banned=(PAD, UNK, BOS), limits=limits)
         self.codec = Codec(encoder, decoder, decoding, LONGEST)
         self.fingerprint = fingerprint  # names these weights: vectors of other weights mean something else
         self.identity = f"{self.name} {fingerprint}"
 
     @classmethod
     def load(cls, folder: Path = ASSETS) -> BuiltinSpace:
-        """Load `encoder.safetensors`, `decoder.safetensors` and `tokenizer.model`.
+        """Load `encoder.safetensors`, `decoder.safetensors`, `tokenizer.model` and, where it is, `pieces.safetensors`.
 
         Concepts are the encoder's: a decoder trained on leaves them valid. Raises WeightsError where a file is missing
-        or damaged, and where the decoder was made for another encoder.
+        or damaged, where the decoder was made for another encoder, and the pieces for another tokenizer.
         """
         encoder, decoder = read_towers(folder)
         known = fingerprint(folder / "encoder.safetensors")
@@ -67,7 +78,9 @@ class BuiltinSpace:
             raise WeightsError(
                 "decoder.safetensors was made for another encoder.safetensors; get both from one version."
             )
-        return cls(encoder, decoder, folder / "tokenizer.model", known)
+        pieces = folder / "pieces.safetensors"
+        foreign = load_foreign(pieces, folder / "tokenizer.model") if pieces.exists() else None
+        return cls(encoder, decoder, folder / "tokenizer.model", known, foreign)
 
     def language(self, code: str) -> int:
         if code not in self.languages:
@@ -109,6 +122,8 @@ class BuiltinSpace:
         search: Search,
         progress: Progress | None = None,
     ) -> list[list[str]]:
+        if search.kind == "nearest":
+            return nearest(self, vectors, lang, search, progress)
         return self.codec.decode(vectors, self.language(lang), search, self.tokenizer.decode, progress)
 
     def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:
@@ -137,6 +152,26 @@ def read_towers(folder: Path) -> tuple[TextEncoder, TextDecoder]:
 def sizes(tower: TextEncoder | TextDecoder) -> dict[str, str]:
     """What a tower's weights file says about its sizes, as metadata."""
     return {"sizes": json.dumps(asdict(tower.dims))}
+
+
+def load_foreign(path: Path, tokenizer: Path) -> torch.Tensor:
+    """Which pieces are foreign to each language, bool [languages, vocabulary] (see `training.pieces`).
+
+    Raises WeightsError where the file is damaged or was made for another tokenizer.
+    """
+    packed = load_weights(path).get("foreign")
+    made_for = read_metadata(path).get("tokenizer")
+    if packed is None or not tokenizer.exists() or made_for != fingerprint(tokenizer):
+        raise WeightsError(f"{path.name} was made for another {tokenizer.name}; get both from one version.")
+    bits = np.unpackbits(packed.numpy().astype(np.uint8), axis=1, count=FIRST_DECODER.vocabulary)
+    return torch.from_numpy(bits.astype(bool))
+
+
+def is_sound(piece: str) -> bool:
+    """Whether a piece may come three times in a row: laughter, a letter inside a word, or no letters at all."""
+    word = piece.removeprefix(BEGIN)
+    letters = sum(c.isalpha() for c in word)
+    return word.lower() in LAUGHTER or letters == 0 or (letters == len(piece) == 1)
 
 
 def plain(text: str) -> str:

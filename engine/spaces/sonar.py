@@ -17,6 +17,7 @@ from ..device import best_device, best_dtype
 from ..errors import TextError, WeightsError
 from . import Language, Progress, Search, unknown_language
 from .checkpoint import load_decoder, load_encoder, read
+from .choice import nearest
 from .codec import Codec
 from .decoding import Decoding
 from .languages import LANGUAGES
@@ -135,6 +136,8 @@ class SonarSpace:
         search: Search,
         progress: Progress | None = None,
     ) -> list[list[str]]:
+        if search.kind == "nearest":
+            return nearest(self, vectors, lang, search, progress)
         return self.codec.decode(vectors, self.language(lang), search, self.tokenizer.decode, progress)
 
     def likelihood(self, texts: Sequence[str], vectors: np.ndarray, lang: str) -> np.ndarray:

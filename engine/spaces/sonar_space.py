@@ -13,6 +13,7 @@ import torch
 from ..device import best_device
 from ..errors import ConceptscapeError, LanguageError, TextError
 from . import Language, Progress, Search, unknown_language
+from .choice import nearest
 from .codec import checked
 from .languages import LANGUAGES
 
@@ -123,6 +124,8 @@ class SonarPackageSpace:
         search: Search,
         progress: Progress | None = None,
     ) -> list[list[str]]:
+        if search.kind == "nearest":  # of one sentence; the package's beams give no more
+            return nearest(self, vectors, lang, search, progress)
         self.language(lang)
         concepts = torch.from_numpy(checked(vectors, self.dim)).to(self.device)
         options: dict[str, Any] = {"max_gen_len": (0, search.max_tokens)} if search.max_tokens else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..segmentation import TWO_LETTERS, split_long
-from ..text import has_words
+from ..text import has_words, key
 
 LANGUAGES = ("eng", "deu", "fra", "spa", "ita", "por")  # in the order of the decoder's language vectors
 VALID, DOCUMENTS, PASSAGES, LITERATURE = "valid.tsv.gz", "documents.jsonl.gz", "passages.jsonl.gz", "literature.tsv.gz"
@@ -62,11 +61,6 @@ def rows(path: Path, columns: int) -> Iterator[list[str]]:
 
 def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def key(text: str) -> str:
-    """What makes two sentences the same: letters and digits, without case, punctuation or spaces."""
-    return re.sub(r"\W+", "", text.casefold())
 
 
 def pairs(folder: Path, name: str = "pairs.tsv.gz") -> Iterator[tuple[str, str, str, str]]:
