@@ -18,7 +18,7 @@ from engine.spaces import CHOICE, Search
 from engine.spaces.builtin import ASSETS, EOS, LANGUAGES, BuiltinSpace, load_foreign
 from engine.spaces.choice import PLACE, ROWS, nearest, nearness
 from engine.spaces.decoding import Decoding, Limits, forbid_loops
-from engine.spaces.transformer import BUILTIN_DECODER, TextDecoder
+from engine.spaces.transformer import FIRST_DECODER, TextDecoder
 from engine.wording import NEAR, SURE, other_wordings
 
 SAID = {
@@ -167,7 +167,7 @@ def loops(tokens: list[int], sounds: torch.Tensor) -> bool:
 def test_a_decoder_that_loops_is_kept_from_it(kind, seed: int) -> None:
     torch.manual_seed(seed)
     sizes = {"vocabulary": 12, "width": 16, "layers": 1, "heads": 2, "hidden": 16, "concept": 8, "languages": 2}
-    decoder = TextDecoder(replace(BUILTIN_DECODER, **sizes)).eval()
+    decoder = TextDecoder(replace(FIRST_DECODER, **sizes)).eval()
     limits = Limits(torch.arange(12) == 7, torch.zeros(2, 12, dtype=torch.bool))
     limits.foreign[1, 4:6] = True
     found = {}

@@ -13,7 +13,7 @@ from engine.spaces import load_space
 from engine.spaces.builtin import ASSETS, BuiltinSpace
 from engine.spaces.decoding import forbid_repeats
 from engine.spaces.transformer import (
-    BUILTIN_DECODER,
+    FIRST_DECODER,
     SONAR_DECODER,
     SONAR_ENCODER,
     Cache,
@@ -61,7 +61,7 @@ def test_sampling_does_not_depend_on_the_batch(e: Engine) -> None:
 
 def test_the_cache_gives_what_a_whole_pass_gives() -> None:
     torch.manual_seed(0)
-    decoder = TextDecoder(replace(BUILTIN_DECODER, vocabulary=50, layers=2)).eval()
+    decoder = TextDecoder(replace(FIRST_DECODER, vocabulary=50, layers=2)).eval()
     tokens, concepts, language = torch.randint(3, 50, (2, 7)), torch.randn(2, 512), torch.tensor([0, 3])
     with torch.inference_mode():
         conditions = decoder.condition(concepts)

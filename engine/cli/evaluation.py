@@ -40,6 +40,9 @@ def add(commands: Commands) -> None:
         help="score story sentences kept for validation, too",
     )
     made.add_argument("--gradients", type=whole(0, 10**6), default=100, metavar="N", help="how many walks (100)")
+    made.add_argument(
+        "--choice", action="store_true", help="also score translations decoded with choice (takes much longer)"
+    )
     made.add_argument("--seed", type=SEED, default=0, metavar="N", help="which sentences the walks join (0)")
     add_space(made)
 
@@ -107,7 +110,7 @@ def evaluate_space(args: argparse.Namespace) -> None:
         pairs = evaluation.thin(pairs, args.limit)
     told = evaluation.story_sentences(args.stories, space.languages) if args.stories else {}
     with progress("Evaluating") as report:
-        result = evaluation.evaluate_space(space, pairs, told, args.gradients, args.seed, report)
+        result = evaluation.evaluate_space(space, pairs, told, args.gradients, args.seed, report, choice=args.choice)
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else evaluation.table(result))
 
 

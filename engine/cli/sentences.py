@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from .. import Search, segmentation, text
+from .. import CHOICE, Search, segmentation, text
 from ..errors import TextError
 from .input import at_line, read_text, read_vectors, split_lines
 from .options import SEED, Commands, add_language, add_space, command, opened, whole
@@ -150,7 +150,7 @@ def translate(args: argparse.Namespace) -> None:
         pieces = [piece.text for cut in batch for piece in cut.pieces]
         with progress("Translating", done, total) as report:
             vectors = engine.encode(pieces, args.source)
-            sentences = iter(engine.decode(vectors, args.target, progress=report) if pieces else [])
+            sentences = iter(engine.decode(vectors, args.target, CHOICE, report) if pieces else [])
         for cut in batch:
             emit(cut.before + "".join(next(sentences) + piece.after for piece in cut.pieces))
         sys.stdout.flush()
