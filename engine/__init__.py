@@ -22,7 +22,7 @@ from .document import ConceptNode, Document, Provenance
 from .errors import TextError, WeightsError
 from .gradient import gradients
 from .spaces import CHOICE, ConceptSpace, Language, Progress, Search, load_space, unknown_language
-from .wording import CHOICES, Continuation, refined, worded
+from .wording import ATTEMPTS, CHOICES, Continuation, refined, worded
 
 if TYPE_CHECKING:
     import pandas
@@ -160,7 +160,8 @@ class Engine:
 
         Each predicted concept is decoded and the sentence encoded again before the next one is predicted: a
         prediction may lie between sentences, and the model was trained on sentences. Of several that are drawn, that
-        one is taken of whose sentence the decoder is surest.
+        one is taken of whose sentence the decoder is surest and which is expected most; where none will do, others
+        are drawn.
         """
         from .lcm import Stop, generate
 
@@ -172,6 +173,7 @@ class Engine:
             seed=seed,
             temperature=temperature,
             choices=1 if temperature == 0 else CHOICES,
+            attempts=1 if temperature == 0 else ATTEMPTS,
             refine=refine,
             on_concept=lambda concept: on_concept(said[concept.tobytes()]) if on_concept else None,
             progress=progress,
@@ -201,10 +203,8 @@ class Engine:
             left,
             right,
             n,
-            candidates=8,
             seed=seed,
             temperature=temperature,
-            choices=2,
             refine=refine,
         )
         chosen = [said[vector.tobytes()] for vector in found]

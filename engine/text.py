@@ -74,6 +74,12 @@ def likeliest(text: str, languages: Mapping[str, Language]) -> str | None:
     return next((code for code in ranked if code), None)
 
 
+def foreign(text: str, lang: str, languages: Mapping[str, Language]) -> bool:
+    """Whether a sentence is more likely in another one of `languages`; never where py3langid does not know `lang`."""
+    codes = [code for name, _ in identifier().rank(text[:GUESSED]) if (code := _code(name, text, languages))]
+    return lang in codes and codes[0] != lang
+
+
 def _code(name: str, text: str, languages: Mapping[str, Language]) -> str | None:
     """The code of a language that py3langid names."""
     name = {"no": "nb", "gug": "gn", "kik": "ki", "uzs": "uz"}.get(name, name)

@@ -15,6 +15,7 @@ from .spaces.choice import nearness
 from .text import has_words
 
 CHOICES = 4  # concepts drawn for each one that is written
+ATTEMPTS = 3  # rounds of so many, where none of them makes a sentence to write
 
 # What another wording must come up to. NEAR is the cosine of its own concept to the one that it words: in the built-in
 # space three of four translations lie farther from each other (`python -m engine evaluate space PAIRS` prints it; 600
@@ -54,11 +55,14 @@ def refined(
     """The concepts [N, D] of what was `found` for drawn concepts [N, D], and how sure the decoder is of it, [N].
 
     Sure means likely both as what the drawn concept says and as what its own concept says: a sentence that is none is
-    a surprise to a decoder that has learnt sentences.
+    a surprise to a decoder that has learnt sentences. It is -inf for what must not be written: what has no words, says
+    some of them over and over, or is in another language.
     """
     said, vectors = [one.text for one in found], np.stack([one.vector for one in found])
     sure = space.likelihood(said, drawn, lang) + space.likelihood(said, vectors, lang)
-    sure[[not has_words(sentence) for sentence in said]] = -np.inf
+    for i, sentence in enumerate(said):
+        if not has_words(sentence) or text.loops(sentence) or text.foreign(sentence, lang, space.languages):
+            sure[i] = -np.inf
     return vectors, sure
 
 

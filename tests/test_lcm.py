@@ -391,7 +391,7 @@ def test_choices_are_offered_for_every_concept_and_the_chosen_one_is_read(model:
 
     def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         offered.append(drawn.reshape(-1, 3, 16))
-        return drawn, np.tile([0.0, 1.0, 2.0], len(drawn) // 3)  # the last one is the best
+        return drawn, np.tile([0.0, 10.0, 20.0], len(drawn) // 3)  # the last one is the best
 
     def run(prefixes: list[np.ndarray], seeds: list[int]) -> list[np.ndarray]:
         return generate_all(
@@ -437,7 +437,7 @@ def test_what_was_said_is_not_chosen_again_where_there_is_another_choice() -> No
     said = told(3, 8)
 
     def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.concatenate([told(4)[3:], said[len(made_) :][:1]]), np.array([5.0, 1.0])
+        return np.concatenate([told(4)[3:], said[len(made_) :][:1]]), np.array([50.0, 1.0])
 
     made_: list[np.ndarray] = []
     stop = Stop(end=2.0, repetition=0.999)
@@ -455,7 +455,7 @@ def test_what_ends_leaves_with_all_its_choices() -> None:
         said.append(drawn.copy())
         if len(said) == 2:
             said[1][:2] = said[0][0]  # both choices of the first document say the same again
-        return said[-1], np.tile([1.0, 0.0], len(drawn) // 2)
+        return said[-1], np.tile([10.0, 0.0], len(drawn) // 2)
 
     found = generate_all(
         model, [told(2), told(5, 4), told(3, 7)], 3, seeds=[1, 2, 3], choices=2, refine=refine, stop=Stop(end=2.0)
@@ -535,22 +535,79 @@ def test_seeds_and_documents_must_match() -> None:
         generate_all(made("base"), [told(2), told(2)], 1, seeds=[0])
 
 
-def test_what_is_filled_in_lets_the_right_side_be_expected(model: ConceptModel) -> None:
+def test_draws_that_will_not_do_are_drawn_again() -> None:
+    """In rounds; a document whose draws will do does not depend on one whose draws will not."""
+    rounds: list[np.ndarray] = []
+
+    def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rounds.append(drawn)
+        good = np.zeros(len(drawn))
+        if len(rounds) < 3:
+            good[:2] = -np.inf  # nothing of the first document, twice
+        return drawn, good
+
+    model, stop = made("base"), Stop(end=2.0)
+    prefixes, seeds = [told(2), told(5, 4)], [1, 2]
+
+    def run(attempts: int) -> list[np.ndarray]:
+        rounds.clear()
+        return generate_all(
+            model, prefixes, 1, seeds=seeds, temperature=5.0, choices=2, attempts=attempts, refine=refine, stop=stop
+        )
+
+    found = run(3)
+    assert [len(own) for own in found] == [1, 1] and len(rounds) == 3
+    assert any(np.array_equal(found[0][0], drawn) for drawn in rounds[2][:2])
+    assert any(np.array_equal(found[1][0], drawn) for drawn in rounds[0][2:])
+    assert not np.allclose(rounds[0], rounds[1]) and not np.allclose(rounds[1], rounds[2])
+    assert all(np.array_equal(a, b) for a, b in zip(found, run(3), strict=True))
+    assert [len(own) for own in run(2)] == [0, 1]  # then the document has ended
+
+
+def test_of_sure_draws_the_expected_one_is_taken() -> None:
+    model = made("base")
+    before = Reading(model, [told(3)]).expect()[0][0]
+    centre = model.normalizer.centre.numpy()
+    draws = np.stack([2 * centre - before, before, before])
+
+    def run(good: list[float]) -> np.ndarray:
+        return generate(model, told(3), 1, choices=3, refine=lambda _: (draws, np.array(good)), stop=ON)[0]
+
+    assert np.array_equal(run([0.0, 0.0, -0.5]), before)
+    assert np.array_equal(run([3.0, 0.0, 0.0]), before)
+    assert np.array_equal(run([9.0, 0.0, 0.0]), draws[0])  # so sure is the decoder
+
+
+def test_what_is_filled_in_fits_both_sides(model: ConceptModel) -> None:
     left, right = told(4), told(3, seed=7)
     found = infill(model, left, right, 3, candidates=12, temperature=1.0, how=QUICK)
     assert 1 <= len(found) <= 3
+    centre = model.normalizer.centre.numpy()
 
-    def nearness(concept: np.ndarray) -> float:
+    def near(a: np.ndarray, b: np.ndarray) -> float:
+        a, b = a - centre, b - centre
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    def fits(concept: np.ndarray) -> float:
         guess = expected(model, np.concatenate([left, concept[None]]))
-        return float(guess @ right[0] / np.linalg.norm(guess) / np.linalg.norm(right[0]))
+        return near(expected(model, left), concept) + near(guess, right[0])
 
-    values = [nearness(concept) for concept in found]
+    values = [fits(concept) for concept in found]
     assert values == sorted(values, reverse=True)
     first = generate(model, left, 1, seed=0, temperature=1.0, how=QUICK, stop=Stop(minimum=1))
-    assert values[0] >= nearness(first[0]) - 1e-5
+    assert values[0] >= fits(first[0]) - 1e-5
     assert np.array_equal(found, infill(model, left, right, 3, candidates=12, temperature=1.0, how=QUICK))
     with pytest.raises(VectorError, match="nothing after the gap"):
         infill(model, left, told(0), how=QUICK)
+
+
+def test_what_is_filled_in_is_good_and_says_nothing_again() -> None:
+    model, left, right = made("base"), told(4), told(3, seed=7)
+    other = told(2, seed=9)
+    draws = np.stack([left[3], right[0], other[0], other[0] * 1.01, other[1], told(1, seed=11)[0]])
+    good = np.array([9.0, 9.0, 9.0, 8.0, 0.0, -np.inf])
+    found = infill(model, left, right, 6, candidates=6, refine=lambda _: (draws, good))
+    assert len(found) == 2 and np.array_equal(found, other)
 
 
 # ---- sizes and weights ----------------------------------------------------------------------------------------------
@@ -564,7 +621,7 @@ def test_what_ships_is_small(kind: str) -> None:
 
 
 def test_sizes_and_kinds_that_nobody_knows_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"tiny, 1\.6B, 7B"):
+    with pytest.raises(WeightsError, match=r"tiny, small, 1\.6B, 7B"):
         dimensions("base", "70B")
     with pytest.raises(WeightsError, match="three-tower"):
         dimensions("three-tower")

@@ -21,7 +21,7 @@ from ..lcm import ConceptModel, Reading, generate_all
 from ..lcm.model import Batch
 from ..spaces import ConceptSpace, Progress
 from ..training.corpus import stories
-from ..wording import CHOICES, refined, worded
+from ..wording import ATTEMPTS, CHOICES, refined, worded
 from .pairs import language_codes
 
 MOST = 4000  # concepts that are compared with each other: every one with all
@@ -239,6 +239,7 @@ def free_generation(
         sentences,
         seeds=range(len(documents)),
         choices=CHOICES,
+        attempts=ATTEMPTS,
         refine=lambda drawn: refined(space, drawn, worded(space, drawn, lang), lang),
     )
     texts = [space.decode(vectors, lang) if len(vectors) else [] for vectors in made]

@@ -13,8 +13,19 @@ from ..spaces import Progress
 from .diffusion import Sampling
 from .model import ConceptModel, Reading, checked
 
-# Takes draws [M, D] to where sentences lie (by decoding and encoding again), and says how good each is, [M].
+# Takes draws [M, D] to where sentences lie (by decoding and encoding again), and says how good each is, [M]: -inf for
+# what must not be written.
 Refine = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+# What the cosine to the expected concept counts for, beside how good `refine` finds a draw (a sum of two mean log-
+# probabilities of a token). The surest sentence alone is the stalest one, whatever the document says. Of eight draws
+# of SONAR-LLM for each of 80 places in unseen stories and 80 in unseen novels, how often the chosen one was nearer to
+# its own document's next sentence than to others': by 0, 1, 2, 4 in 76, 80, 81, 82 % and 68, 66, 68, 72 %, while its
+# mean log-probability fell from -0.04 to -0.06 and from -0.09 to -0.21. Taking off a share of the log-probability that
+# the mean concept gives (a quarter, a half, all of it) did not help: 78, 76, 75 % and 65, 67, 68 %. In a gap the right
+# side's expectation alone gave 85 and 71 %, at -0.21; both sides' with this weight and sureness 87 and 76 %, at -0.10.
+RELEVANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ def generate_all(
     temperature: float | None = None,
     how: Sampling = Sampling(),
     choices: int = 1,
+    attempts: int = 1,
     refine: Refine | None = None,
     on_concept: Callable[[int, np.ndarray], None] | None = None,
     progress: Progress | None = None,
@@ -49,7 +61,8 @@ def generate_all(
 
     A prediction may lie between sentences, and the model was trained on sentences: what `refine` makes of predictions
     is checked for repetition, read as context and generated. Of `choices` for each concept the best one is taken, or
-    without `refine` the first, that does not say the same again. `on_concept` gets a document's number and each concept
+    without `refine` the first, that does not say the same again. Where none of them will do, others are drawn, in up to
+    `attempts` rounds; after that the document has ended. `on_concept` gets a document's number and each concept
     as it comes, `progress` (generated, n) as the longest has; either may raise `Cancelled`. Raises VectorError for a
     prefix that the model can't read.
     """
@@ -62,22 +75,39 @@ def generate_all(
     reading = Reading(model, told)
     reading.keep([row for row in range(len(told)) for _ in range(choices)])  # read once, then a row for each choice
     alive = list(range(len(prefixes)))
-    for generated in range(n):
-        if generated >= stop.minimum:
-            alive = goes_on(reading, alive, reading.expect()[1][::choices] < threshold)
-        if not alive:
-            break
-        drawn = reading.sample([draw for i in alive for draw in draws[i]], temperature, how)
+
+    def draw(by: list[list[np.random.Generator]]) -> tuple[np.ndarray, np.ndarray]:
+        """The best of what is drawn for each of `alive` by its random numbers, [N, D], and whether it will do, [N]."""
+        drawn = reading.sample([own for row in by for own in row], temperature, how)
         offered = before_the_end(reading, drawn.reshape(len(alive), choices, -1), threshold)
         good = np.zeros((len(alive), choices))
         if refine is not None:
-            refined, good = refine(offered.reshape(drawn.shape))
-            offered, good = np.asarray(refined, np.float32).reshape(offered.shape), good.reshape(len(alive), choices)
+            refined, found = refine(offered.reshape(drawn.shape))
+            offered, good = np.asarray(refined, np.float32).reshape(offered.shape), found.reshape(good.shape)
+            good = good + RELEVANCE * np.stack(
+                [relevance(model, before, own)[0] for before, own in zip(expected[:, None], offered, strict=True)]
+            )
         again = np.stack([said_before(own, told[i], stop) for own, i in zip(offered, alive, strict=True)])
-        chosen = np.argmax(np.where(again, -np.inf, good), axis=1)
-        concepts, new = (part[np.arange(len(alive)), chosen] for part in (offered, ~again))
+        rows, best = np.arange(len(alive)), np.argmax(np.where(again, -np.inf, good), axis=1)
+        return offered[rows, best], ~again[rows, best] & (good[rows, best] > -np.inf)
+
+    for generated in range(n):
+        expected, ending = (part[::choices] for part in reading.expect())
         if generated >= stop.minimum:
-            alive, concepts = goes_on(reading, alive, new), concepts[new]
+            goes = ending < threshold
+            alive, expected = goes_on(reading, alive, goes), expected[goes]
+        if not alive:
+            break
+        concepts, will_do = draw([draws[i] for i in alive])
+        for attempt in range(1, attempts):
+            if will_do.all():
+                break
+            # With random numbers of its own, so that no document depends on what another one lacks.
+            fresh = [[seeded(seeds[i], attempt, generated, choice) for choice in range(choices)] for i in alive]
+            others, better = draw(fresh)
+            concepts, will_do = np.where(will_do[:, None], concepts, others), will_do | better
+        if generated >= stop.minimum:
+            alive, concepts = goes_on(reading, alive, will_do), concepts[will_do]
             if not alive:
                 break
         reading.read([concept[None] for concept in concepts for _ in range(choices)])
@@ -89,6 +119,12 @@ def generate_all(
         if progress:
             progress(generated + 1, n)
     return [np.array(own, np.float32).reshape(-1, model.dims.concept) for own in made]
+
+
+def relevance(model: ConceptModel, expected: np.ndarray, concepts: np.ndarray) -> np.ndarray:
+    """Cosines [N, M] of expected concepts [N, D] to concepts [M, D], both seen from the middle of all concepts."""
+    centre = model.normalizer.centre.numpy()
+    return cosine(expected - centre, concepts - centre)
 
 
 def said_before(concepts: np.ndarray, document: np.ndarray, stop: Stop) -> np.ndarray:
@@ -126,6 +162,7 @@ def generate(
     temperature: float | None = None,
     how: Sampling = Sampling(),
     choices: int = 1,
+    attempts: int = 1,
     refine: Refine | None = None,
     on_concept: Callable[[np.ndarray], None] | None = None,
     progress: Progress | None = None,
@@ -140,6 +177,7 @@ def generate(
         temperature=temperature,
         how=how,
         choices=choices,
+        attempts=attempts,
         refine=refine,
         on_concept=(lambda _, concept: on_concept(concept)) if on_concept else None,
         progress=progress,
@@ -157,37 +195,31 @@ def infill(
     seed: int = 0,
     temperature: float | None = None,
     how: Sampling = Sampling(),
-    choices: int = 1,
     refine: Refine | None = None,
 ) -> np.ndarray:
     """Up to `n` concepts [M, D], best first, each of which may stand between `left` [N, D] and `right` [R, D].
 
-    `candidates`, each chosen from `choices`, are drawn as what follows the left side; the better one is that after
-    which the model expects the first concept of the right side more (cosine of the expected concept to it). Candidates
-    that say the same count once. Raises VectorError where there is no right side.
+    `candidates` are drawn as what follows the left side. The best of them is expected there, lets the model expect the
+    first concept of the right side (cosines of expected concepts to those, as by RELEVANCE), and is good by `refine`.
+    None says again what stands on either side, or another one. Raises VectorError where there is no right side.
     """
     right = checked(right, model.dims.concept)
     if not len(right):
         raise VectorError("There is nothing after the gap; continue the document instead.")
     left = checked(left, model.dims.concept)
-    anyhow = Stop(minimum=1)
-    found = generate_all(
-        model,
-        [left] * candidates,
-        1,
-        seeds=[seed + i for i in range(candidates)],
-        temperature=temperature,
-        how=how,
-        choices=choices,
-        refine=refine,
-        stop=anyhow,
-    )
-    expected, _ = Reading(model, [np.concatenate([left, own]) for own in found]).expect()
-    centre = model.normalizer.centre.numpy()
-    ranked = np.argsort(-cosine(expected - centre, right[:1] - centre)[:, 0], kind="stable")
+    reading, stop = Reading(model, [left]), Stop()
+    before = reading.expect()[0]
+    reading.keep([0] * candidates)
+    drawn = reading.sample([seeded(seed + i) for i in range(candidates)], temperature, how)
+    own, good = before_the_end(reading, drawn[None], float(model.end_threshold))[0], np.zeros(candidates)
+    if refine is not None:
+        own, good = refine(own)
+    after = Reading(model, [np.concatenate([left, one[None]]) for one in own]).expect()[0]
+    fits = relevance(model, before, own)[0] + relevance(model, after, right[:1])[:, 0]
+    near = np.concatenate([left[max(0, len(left) - stop.recent) :], right[: stop.recent]])
     chosen: list[np.ndarray] = []
-    for row in ranked:
-        own = found[row]
-        if not chosen or cosine(own, np.stack(chosen)).max() <= anyhow.repetition:
-            chosen.append(own[0])
+    for row in np.argsort(-(good + RELEVANCE * fits), kind="stable"):
+        said = np.concatenate([near, *(one[None] for one in chosen)])
+        if good[row] > -np.inf and cosine(own[row], said).max() <= stop.repetition:
+            chosen.append(own[row])
     return np.array(chosen[:n], np.float32).reshape(-1, model.dims.concept)
