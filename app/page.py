@@ -35,6 +35,7 @@ def build(engine: Engine, store: Store) -> gr.Blocks:
             concept_map = component("concept_map", functions=[landscape], head=script)
             inspector = component("inspector")
         library = component("library", handlers.library(None))
+        component("abilities", view.abilities(engine))
 
         # Progress is the page's own; and nothing here is an interface for other programs: that is the library.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}

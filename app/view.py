@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from engine import ConceptNode, Document, Engine
 from engine.lcm import KINDS
 from engine.projection import FEWEST, Landscape
+from engine.spaces.builtin import ASSETS
 from engine.spaces.languages import LANGUAGES
 from engine.store import Summary
 
@@ -18,6 +20,7 @@ from .session import Session
 
 Json = dict[str, Any]
 
+ABILITIES = ASSETS / "abilities.json"
 FAINT_POINTS = 1500  # reference sentences drawn on the map
 
 
@@ -41,6 +44,13 @@ def bar(
         "conflict": session.conflict,
         "download": download,
     }
+
+
+def abilities(engine: Engine) -> Json:
+    """What the space and its models can do, as people counted it: `assets/abilities.json`."""
+    if engine.space.name != "builtin":
+        return {"about": f"Nobody has counted yet what the {engine.space.name} space and its models get right."}
+    return json.loads(ABILITIES.read_text(encoding="utf-8"))
 
 
 def languages(engine: Engine) -> list[tuple[str, str, str]]:

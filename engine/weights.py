@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -21,7 +22,10 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write matrices as int8 (see `quantize`), all else as fp32. The file appears whole or not at all."""
+    """Write matrices as int8 (see `quantize`), all else as fp32. The file appears whole or not at all.
+
+    The same weights give the same bytes, by which they are known.
+    """
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if tensor.ndim == 2 and min(tensor.shape) >= 16:
@@ -30,7 +34,18 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
             packed[name] = tensor.detach().float().contiguous()
     new = path.with_suffix(".new")
     save_file(packed, new, metadata)
+    new.write_bytes(ordered(new.read_bytes()))
     new.replace(path)
+
+
+def ordered(data: bytes) -> bytes:
+    """A safetensors file whose metadata stand in the order of their names: the library writes them in any order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_metadata(path: Path) -> dict[str, str]:

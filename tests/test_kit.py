@@ -85,7 +85,18 @@ def test_a_kit_holds_what_another_machine_needs(packed: Path, tmp_path: Path) ->
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert {"tokens.npz", "tokenizer.model", "valid.tsv.gz", "start/encoder.safetensors", "kit.json"} <= names
     # It needs none of what the page needs, and no segmenter: the texts are cut already.
-    absent = ("gradio", "umap", "sentencex", "pandas", "pyarrow", "plotly", "sqlite_utils", "platformdirs", "py3langid")
+    absent = (
+        "gradio",
+        "umap",
+        "sentencex",
+        "pandas",
+        "pyarrow",
+        "plotly",
+        "sqlite_utils",
+        "platformdirs",
+        "py3langid",
+        "yaml",
+    )
     script = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
     script += "from engine.training import kit; kit.main(['run', '--help'])"
     found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

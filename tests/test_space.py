@@ -157,6 +157,19 @@ def test_quantized_weights_are_close(tmp_path: Path) -> None:
     assert torch.nn.functional.cosine_similarity(back["matrix"].flatten(), weight.flatten(), dim=0) > 0.9999
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    """A fingerprint is of a file's bytes: it must not change when weights are written again."""
+    weights = {"a": torch.randn(20, 20), "b": torch.ones(3)}
+    about = {name: f"{name} ä" for name in ("languages", "sizes", "steps", "encoder", "bleu", "model", "facts")}
+    found = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        save_weights(path, weights, dict(sorted(about.items(), reverse=number % 2 == 0)))
+        found.add(path.read_bytes())
+        assert read_metadata(path) == about and torch.equal(load_weights(path)["b"], weights["b"])
+    assert len(found) == 1
+
+
 def test_the_shipped_weights_say_what_int8_costs() -> None:
     """Scores of the same weights in fp32 and as they are packed, on held-out pairs (see `training.space.package`)."""
     scores = json.loads(read_metadata(ASSETS / "decoder.safetensors")["bleu"])

@@ -111,6 +111,7 @@ find(".written .primary").addEventListener("click", () => {
   if (lang !== props.value.written) act("written", { lang });
 });
 find(".written .cancel").addEventListener("click", () => written.close());
+find(".able").addEventListener("click", () => desk.emit("abilities"));
 find(".open").addEventListener("click", () => desk.emit("library"));
 find(".copy").addEventListener("click", () => act("copy"));
 find(".other").addEventListener("click", () => act("reopen"));

@@ -13,7 +13,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from ..errors import WeightsError
@@ -110,6 +109,8 @@ def load_meta(folder: Path) -> ConceptModel:
 
 def read_card(path: Path) -> tuple[str, Dimensions, Schedule]:
     """A model card: family, sizes and (for the two towers) noise schedule."""
+    import yaml  # here, so that a machine that only trains does without it
+
     try:
         card = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import shutil
 import subprocess
 import sys
@@ -223,7 +224,10 @@ def models(kit: Path, work: Path, results: Results, minutes: float, wide: bool) 
             if wide:
                 log = (work / f"{name}.log").open("ab")
                 command = [sys.executable, "-m", "engine.training.lcm", *map(str, arguments)]
-                running[name] = subprocess.Popen(command, cwd=kit, stdout=log, stderr=log)
+                # What runs on the processor afterwards shares its cores.
+                threads = max(1, (os.cpu_count() or 1) // len(PLAN))
+                environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+                running[name] = subprocess.Popen(command, cwd=kit, stdout=log, stderr=log, env=environment)
             elif lcm.main(list(map(str, arguments))):
                 failed.append(name)
             if not wide:

@@ -68,11 +68,11 @@ class Recipe(Mixture):
 
 
 def averaged_model(saved: dict[str, Any]) -> SpaceModel:
-    """The averaged weights of a checkpoint, in fp32."""
+    """The averaged weights of a checkpoint, in fp32, on the CPU."""
     model = SpaceModel(*(Dimensions(**saved["sizes"][tower]) for tower in TOWERS))
     for tower in TOWERS:
         module: nn.Module = getattr(model, tower)
-        nn.utils.vector_to_parameters(saved[tower]["averaged"], module.to(saved[tower]["averaged"].device).parameters())
+        nn.utils.vector_to_parameters(saved[tower]["averaged"].cpu(), module.parameters())
     return model
 
 
