@@ -40,10 +40,11 @@ class TokenLoss(torch.autograd.Function):
         return loss / len(targets)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         states, weight, difference = ctx.saved_tensors
         scale = (grads[0] / len(states)).to(states.dtype)
-        return (difference @ weight) * scale, (difference.T @ states) * scale, None, None
+        learnt = ctx.needs_input_grad[1]  # not where the decoder is frozen
+        return (difference @ weight) * scale, (difference.T @ states) * scale if learnt else None, None, None
 
 
 class Shortlist:

@@ -19,7 +19,7 @@ from .documents import Documents
 from .objective import Shortlist, TokenLoss
 
 GROUPS = 4  # in which sentences of like length are decoded, so that little is padding
-FREQUENT, DRAWN = 5000, 1500  # pieces in each step's softmax: those of the text's most, and a draw of the others
+FREQUENT, DRAWN = 3000, 1000  # pieces in each step's softmax: those of the text's most, and a draw of the others
 
 
 class Words:
