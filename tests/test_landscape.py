@@ -13,12 +13,12 @@ import pytest
 from toy_space import TOKENIZER, write_start, written
 
 from engine.errors import CorpusError, TrainingError
-from engine.projection import SCALES, Landscape, Reference, Source
+from engine.projection import SCALES, Label, Landscape, Reference, Source
 from engine.projection.references import pack, unpack
 from engine.spaces.builtin import BuiltinSpace
 from engine.training import landscape as recipe
 from engine.training.corpus import LANGUAGES
-from engine.training.labels import Vocabulary, labels, regions, typical
+from engine.training.labels import MOST, Vocabulary, Words, labels
 from engine.training.landscape import Recipe, main, make, train
 from engine.training.references import attribution, sample, works
 
@@ -98,9 +98,10 @@ def test_a_corpus_with_too_little_to_show_is_refused(corpus, tmp_path):
         sample(tmp_path, references=1, others=1, unseen=1, english=1)
 
 
-def test_fragments_and_insults_are_no_references(tmp_path):
+def test_fragments_examples_and_insults_are_no_references(tmp_path):
     good = "She went down to the sea."
     bad = ["and went down to the sea", "“She went down to the sea.", "Too short.", "Ein alter Neger ging zum Meer."]
+    bad.append("Tom went down to the sea.")
     bad.append("A word " * 30 + "too many.")
     written(tmp_path, "sentences.tsv.gz", [f"eng\t{text}\ttatoeba" for text in [*bad, good, good.upper()]])
     written(tmp_path, "documents.jsonl.gz", [])
@@ -145,59 +146,71 @@ def test_damaged_texts_are_refused():
 
 # The labels
 
+CORNERS = np.array([[-0.7, -0.7], [-0.7, 0.7], [0.7, -0.7], [0.7, 0.7]])
+
+
+def topical(n: int) -> tuple[np.ndarray, list[str]]:
+    """Sentences of four topics, each in a corner of the map."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for i in range(n):
+        one, other = rng.choice(list(TOPICS.values())[i % 4], 2, replace=False)
+        texts.append(f"Then Anna saw the {one} and the {other}, my {one} or your {other}.")
+    return CORNERS[np.arange(n) % 4] + rng.uniform(-0.25, 0.25, (n, 2)), texts
+
 
 @pytest.fixture(scope="module")
-def named():
-    """A map of four topics, each a corner of it, and the labels of three levels."""
-    rng = np.random.default_rng(0)
-    corners = np.array([[-0.7, -0.7], [-0.7, 0.7], [0.7, -0.7], [0.7, 0.7]])
-    texts, points = [], []
-    for i in range(800):
-        words = list(TOPICS.values())[i % 4]
-        one, other = rng.choice(words, 2, replace=False)
-        texts.append(f"Then Anna saw the {one} and the {other}, my {one} or your {other}.")
-        points.append(corners[i % 4] + rng.uniform(-0.25, 0.25, 2))
-    points = np.array(points)
-    return points, texts, labels(points, points, texts, Vocabulary.of(texts), counts=(2, 4, 12))
+def named() -> list[Label]:
+    points, texts = topical(2_000)
+    return labels(points, points, texts, Vocabulary.of(texts))
 
 
-def test_labels_are_typical_words_at_three_levels(named):
-    _, _, found = named
-    assert {label.level for label in found} == {0, 1, 2} == set(range(len(SCALES)))
-    middle = {frozenset(label.text.split(" · ")) for label in found if label.level == 1}
-    assert len(middle) == 4
-    for words in middle:
-        assert any(words <= set(topic) for topic in TOPICS.values())
+def test_labels_are_typical_words_where_they_are_at_home(named):
+    assert {label.level for label in named} == {0, 1, 2} == set(range(len(SCALES)))
+    for label in named:
+        words = set(label.text.split(" · "))
+        corner = np.linalg.norm(CORNERS - [label.x, label.y], axis=1).argmin()
+        assert words <= set(list(TOPICS.values())[corner])
+    assert {label.text.split(" · ")[0] for label in named if label.level == 0} & set(TOPICS["sea"])
 
 
 def test_labels_of_a_level_are_distinct_inside_the_map_and_apart(named):
-    points, _, found = named
-    for level in range(3):
-        own = [label for label in found if label.level == level]
+    points, _ = topical(2_000)
+    for level, most in enumerate(MOST):
+        own = [label for label in named if label.level == level]
         words = [word for label in own for word in label.text.split(" · ")]
-        assert len(words) == len(set(words))
-        assert not {"anna", "then", "the", "saw"} & set(words)
+        assert 4 <= len(own) <= most and len(words) == len(set(words))
         for a, b in itertools.combinations(own, 2):
             apart = np.abs([a.x - b.x, a.y - b.y]) * SCALES[level]
             assert apart[0] > 30 or apart[1] > 15
         for label in own:
             assert abs(label.x) <= 1 and abs(label.y) <= 1
-            assert np.linalg.norm(points - [label.x, label.y], axis=1).min() < 0.3
+            assert np.linalg.norm(points - [label.x, label.y], axis=1).min() < 0.1
 
 
-def test_regions_are_nested(named):
-    points = named[0]
-    centres, levels = regions(points, (2, 4, 12))
-    assert [len(set(level)) for level in levels] == [2, 4, 12] and len(centres) == 12
-    for coarse, fine in itertools.pairwise(levels):
-        assert len(set(zip(coarse, fine, strict=True))) == len(set(fine))
-    assert [len(set(level)) for level in regions(points[:6], (2, 4, 12))[1]] == [2, 3, 3]
+def test_words_that_are_everywhere_name_nothing():
+    points, texts = topical(2_000)
+    scattered = np.random.default_rng(1).permutation(points)
+    assert len(labels(points, scattered, texts, Vocabulary.of(texts))) <= 3
+    assert labels(points[:2], points[:2], texts[:2], Vocabulary.of(texts)) == []
+
+
+def test_names_and_stop_words_are_no_labels():
+    texts = ["The old ship met Anna and the captain there.", "So they began to sail the ship."] * 10
+    vocabulary = Vocabulary.of(texts)
+    assert vocabulary.nouns == {"ship", "captain"}
+    assert {"sail", "began"} <= vocabulary.others
+    assert all(vocabulary.weight(word) == 0 for word in ("Anna", "anna", "the", "there", "old"))
+    assert vocabulary.weight("ship") > vocabulary.weight("sail") > 0
 
 
 def test_forms_of_a_word_are_one():
-    texts = ["The boat and boats are here.", "A boat came with boats.", "No boats but a boat."] * 3 + ["A cat."] * 9
-    inside = np.repeat([0, 1], 9)
-    assert typical(inside, texts, Vocabulary({"boat", "boats", "cat"}, set()), 2) == [["boat"], ["cat"]]
+    texts = (
+        ["The boat and boats are here.", "A boat came with boats.", "A boat."] * 5 + ["A cat."] * 15 + ["A dog."] * 3
+    )
+    words = Words.of(texts, Vocabulary({"boat", "boats", "cat", "dog"}, set()))
+    assert words.shown == ["boat", "cat"]  # too few dogs to say
+    assert [len(rows) for rows in words.rows] == [15, 15]
 
 
 # The network

@@ -35,10 +35,12 @@ const sow = () => {
   brush.scale(ratio, ratio);
   brush.fillStyle = color("--reference");
   const toPixels = projector();
-  const radius = Math.min(1.6, 0.8 * Math.sqrt(Math.max(1, scale() / FAR)));
+  const radius = Math.min(2, 0.9 * Math.sqrt(Math.max(1, scale() / FAR)));
   for (let i = 0; i < sown(); i += 1) {
     const [left, top] = toPixels([land.x[i], land.y[i]]);
-    brush.fillRect(left - radius, top - radius, 2 * radius, 2 * radius);
+    brush.beginPath();
+    brush.arc(left, top, radius, 0, 7);
+    brush.fill();
   }
 };
 // The number of the dot at a place of the plot that can be read, or null.
@@ -60,7 +62,7 @@ const cited = (i) => {
   return [make("span", { class: "said", lang: land.languages[land.language[i]] }, land.texts[i]), make("span", { class: "source" }, `${credit}; ${licence}`)];
 };
 
-// Names of regions, of one level at a time. Where two would overlap, the one of the larger region stays.
+// Names of regions, of one level at a time. Where two would overlap, the first stays: the more typical one.
 
 const makeNames = () => {
   const names = land?.labels ?? [];

@@ -75,7 +75,7 @@ class Landscape:
         self.coordinates = coordinates  # float32 [R, 2], between -1 and 1
         self.vectors = vectors  # float32 [R, D], the reference concepts
         self.languages = languages  # FLORES-200 code of each reference
-        self.labels = labels  # at each level, the largest region first
+        self.labels = labels  # at each level, the most typical first
         self.density = density
         self.placement = placement.eval().requires_grad_(False)
         self.error = error  # how far the network lies from UMAP, on sentences it has not seen; see training.landscape

@@ -1,11 +1,13 @@
 """Names for the regions of a landscape, at three levels of zoom.
 
-Regions are nested: k-means on the places of the references makes the finest, and Ward's method joins these to middle
-and broad ones. A region is named by one or two words of the English sentences that lie in it. A word counts by its
-part in the Kullback-Leibler divergence between the region's sentences and all: p log(p / q), where p is the share of
-the region's sentences that have the word and q its share everywhere. So a word must be both frequent and typical
-there, which makes it one that a reader recognises. Only content words are asked: no names, no stop words, and nouns
-before others.
+A region is where a word is at home. For each content word of the English sentences that lie on the map, and each place,
+a Gaussian window says in which share p of the sentences around there the word stands; q is its share everywhere. The
+word's score at the place is its part in the Kullback-Leibler divergence between the sentences there and all,
+p log(p / q): it must be both frequent and typical there, which makes it a word that a reader recognises. The highest
+score on the map gets the first label, the highest one that is far enough from it the next, and so on. A wide window
+gives names to broad regions, a narrow one to fine ones.
+
+Content words are no names and no stop words, and nouns count more than others.
 """
 
 from __future__ import annotations
@@ -17,18 +19,48 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.cluster import AgglomerativeClustering, KMeans
+from scipy.ndimage import gaussian_filter
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-from ..projection import Label
-from ..projection.landscape import SCALES
+from ..projection import SCALES, Label
 
-REGIONS = (8, 25, 80)  # broad, middle, fine
-LETTER, LINE = (8.4, 7.0, 6.2), (26, 22, 20)  # pixels that a letter and a line of a label take at each level, about
+MOST = (8, 25, 80)  # labels of each level: broad, middle, fine
+WINDOWS = (0.17, 0.1, 0.055)  # standard deviation of each level's window, where the map goes from -1 to 1
+LETTER, LINE = (9.0, 7.0, 6.5), (30, 26, 24)  # pixels that a letter and a line take at each level, with some air
+GRID = 72  # places along one side of the map
+FEWEST = 10  # sentences that a word must stand in, and a window must hold
+SHRINK = 30  # sentences like all others that are added to each window, so that chance in a thin one counts little
+LIFT = 1.5  # times as often as everywhere that a word must stand in a window
+SURPRISE = 4.0  # standard deviations by which it must stand there more often than by chance
+LEAST = 0.005  # score of a label
+SECOND = 0.6  # share of the first word's score that a second word must have
 WORD = r"[A-Za-z]+(?:['’][a-z]+)?"
 
 DETERMINERS = frozenset(
     ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "these", "some", "any", "no", "two", "three"]
+)
+
+# What stands before a verb.
+BEFORE_VERBS = frozenset(
+    [
+        "to",
+        "i",
+        "you",
+        "he",
+        "she",
+        "it",
+        "we",
+        "they",
+        "who",
+        "not",
+        "will",
+        "would",
+        "can",
+        "could",
+        "shall",
+        "should",
+    ]
+    + ["may", "might", "must", "did", "do", "does", "don't", "didn't", "never", "let", "had", "has", "have", "having"]
 )
 
 # Words that stand everywhere and name no region.
@@ -44,7 +76,9 @@ PLAIN = frozenset(
     came come comes went goes got get gets make makes made take takes took give gives say says tell tells seem seems
     seemed think thinks thought know knows let put use used need must shall will would could should may might
     today tomorrow yesterday tonight year years month months week weeks hour hours minute minutes moment half dear poor
-    course fact case point matter number order manner self young far near away soon later ago
+    course fact case point matter number order manner self young far near away soon later ago middle extraordinary
+    particular pretty mysterious subject result situation difference quarter age thousand effort distance doing begin
+    till sent held drew added meant mean thou stood sat round expected account live state worth
     """.split()  # noqa: SIM905 - read as a paragraph, not as two hundred strings
 )
 
@@ -61,14 +95,16 @@ class Vocabulary:
         """From English text: words that stand there `fewest` times or more.
 
         A name is a word that has a capital inside a sentence in 3 of 10 cases; a noun is what often follows a
-        determiner. There is no need to be right about every word.
+        determiner, and seldom what a verb follows. There is no need to be right about every word.
         """
         seen: Counter[str] = Counter()
         named: Counter[str] = Counter()
+        verbal: Counter[str] = Counter()
         capital: Counter[str] = Counter()
         for text in texts:
-            for before, word in itertools.pairwise(re.findall(WORD, text)):
+            for before, word in itertools.pairwise(re.findall(WORD, text.replace("’", "'"))):
                 small = word.lower()
+                verbal[small] += before.lower() in BEFORE_VERBS
                 seen[small] += 1
                 named[small] += before.lower() in DETERMINERS
                 capital[small] += word[0].isupper()
@@ -78,112 +114,109 @@ class Vocabulary:
             if n >= fewest and capital[word] < 0.3 * n and len(word) > 2 and word.isalpha()
         }
         usable -= PLAIN | ENGLISH_STOP_WORDS
-        nouns = {word for word in usable if named[word] > 0.25 * seen[word]}
+        nouns = {word for word in usable if named[word] > max(0.25 * seen[word], 3 * verbal[word])}
         return cls(nouns, usable - nouns)
 
     def weight(self, word: str) -> float:
-        return 1.0 if word in self.nouns else 0.6 if word in self.others else 0.0
+        return 1.0 if word in self.nouns else 0.4 if word in self.others else 0.0
 
 
-def regions(points: np.ndarray, counts: Sequence[int] = REGIONS, seed: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Centres [F, 2] of the finest regions of a map's points [R, 2], and for each level the region of each centre [F].
+def labels(references: np.ndarray, points: np.ndarray, texts: Sequence[str], vocabulary: Vocabulary) -> list[Label]:
+    """Labels of all levels for a map with references at [R, 2] and English sentences `texts` at `points` [N, 2].
 
-    There are fewer regions where there are fewer points.
+    At one level no word stands twice and no two labels overlap. Where no word is typical, there is no label.
     """
-    finest = max(1, min(counts[-1], len(np.unique(points, axis=0)) // 2))
-    centres = KMeans(finest, n_init=4, random_state=seed).fit(points).cluster_centers_
-    levels = []
-    for count in counts:
-        joined = AgglomerativeClustering(count).fit_predict(centres) if count < finest else np.arange(finest)
-        levels.append(joined)
-    return centres, levels
+    words = Words.of(texts, vocabulary)
+    return [
+        label
+        for level, (most, window) in enumerate(zip(MOST, WINDOWS, strict=True))
+        for label in placed(words, references, points, window, level)[:most]
+    ]
 
 
-def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The centre nearest to each point, [N]."""
-    return ((points[:, None] - centres[None]) ** 2).sum(2).argmin(1)
+@dataclass(frozen=True)
+class Words:
+    """Words that may name a region, each with the sentences that it stands in."""
+
+    shown: list[str]
+    weights: np.ndarray  # [W]
+    rows: list[np.ndarray]  # the numbers of each word's sentences
+
+    @classmethod
+    def of(cls, texts: Sequence[str], vocabulary: Vocabulary) -> Words:
+        """Forms of one word (boat, boats) count together, under the one that is used most."""
+        counter = CountVectorizer(token_pattern=WORD, binary=True)
+        has = counter.fit_transform(texts).tocsc()
+        words = counter.get_feature_names_out()
+        counts = np.diff(has.indptr)
+        forms: dict[str, list[int]] = defaultdict(list)
+        for column, word in enumerate(words):
+            if vocabulary.weight(word):
+                forms[stem(word)].append(column)
+        shown, weights, rows = [], [], []
+        for columns in forms.values():
+            found = np.unique(np.concatenate([has.indices[has.indptr[c] : has.indptr[c + 1]] for c in columns]))
+            if len(found) >= FEWEST:
+                shown.append(str(words[max(columns, key=lambda column: counts[column])]))
+                weights.append(vocabulary.weight(shown[-1]))
+                rows.append(found)
+        return cls(shown, np.array(weights), rows)
 
 
-def labels(
-    references: np.ndarray,
-    points: np.ndarray,
-    texts: Sequence[str],
-    vocabulary: Vocabulary,
-    counts: Sequence[int] = REGIONS,
-    seed: int = 0,
-) -> list[Label]:
-    """Labels of all levels for a map with references at [R, 2] and English sentences at `points` [N, 2].
+def windowed(points: np.ndarray, window: float) -> np.ndarray:
+    """How many of the points [N, 2] lie in the window around each place of the grid, [GRID, GRID], rows by y."""
+    edges = np.linspace(-1, 1, GRID + 1)
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))
+    sigma = window * GRID / 2
+    return gaussian_filter(counts, sigma, mode="constant") * 2 * np.pi * sigma**2  # its middle counts fully
 
-    At one level no word stands twice and no two labels overlap; a region without typical words has none.
+
+def scores(words: Words, references: np.ndarray, points: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the grid where there are references, [P, 2], and the score of each word there, [W, P]."""
+    middles = (np.arange(GRID) + 0.5) * 2 / GRID - 1
+    there = windowed(references, window)
+    total = windowed(points, window)
+    y, x = np.nonzero((there > 0.25 * np.median(there[there > 0.5])) & (total >= FEWEST))
+    total = total[y, x]
+    result = np.zeros((len(words.shown), len(x)))
+    for i, rows in enumerate(words.rows):
+        n, q = windowed(points[rows], window)[y, x], len(rows) / len(points)
+        p = (n + SHRINK * q) / (total + SHRINK)
+        surprise = (n - total * q) / np.sqrt(total * q)
+        result[i] = np.where((n >= 3) & (p > LIFT * q) & (surprise > SURPRISE), words.weights[i] * p * np.log(p / q), 0)
+    return np.stack([middles[x], middles[y]], axis=1), result
+
+
+def placed(words: Words, references: np.ndarray, points: np.ndarray, window: float, level: int) -> list[Label]:
+    """The labels of a level, the most typical first.
+
+    A label stands in the middle of the sentences around its place that have its word, apart from the others at the
+    smallest scale at which its level is shown.
     """
-    centres, levels = regions(references, counts, seed)
-    own, theirs = nearest(references, centres), nearest(points, centres)
-    found = []
-    for level, joined in enumerate(levels):
-        names = typical(joined[theirs], texts, vocabulary, int(joined.max()) + 1)
-        members = [references[joined[own] == region] for region in range(len(names))]
-        found += placed(members, names, level)
-    return found
-
-
-def typical(inside: np.ndarray, texts: Sequence[str], vocabulary: Vocabulary, count: int) -> list[list[str]]:
-    """For each of `count` regions the one or two words that are typical of its sentences; `inside` [N] says whose
-    region each sentence is in."""
-    counter = CountVectorizer(token_pattern=WORD, binary=True)
-    has = counter.fit_transform(texts)
-    words = counter.get_feature_names_out()
-    usable = np.array([vocabulary.weight(word) > 0 for word in words])
-    # Forms of one word count together, under the form that is used most.
-    forms: dict[str, list[int]] = defaultdict(list)
-    for column in np.flatnonzero(usable):
-        forms[stem(words[column])].append(int(column))
-    everywhere = np.asarray(has.sum(0)).ravel()
-    sizes = np.bincount(inside, minlength=count)
-    ranked = []
-    by_region = [np.asarray(has[inside == region].sum(0)).ravel() for region in range(count)]
-    for root, columns in forms.items():
-        word = words[max(columns, key=lambda column: everywhere[column])]
-        q = everywhere[columns].sum() / len(texts)
-        for region in range(count):
-            n = by_region[region][columns].sum()
-            p = n / max(sizes[region], 1)
-            if n >= 3 and p >= 0.015 and p >= 1.6 * q:
-                ranked.append((vocabulary.weight(word) * p * np.log(p / q), region, word, root))
-    chosen: list[list[tuple[float, str]]] = [[] for _ in range(count)]
-    used: set[str] = set()
-    # The most typical words choose first, so no word names two regions.
-    for score, region, word, root in sorted(ranked, reverse=True):
-        there = chosen[region]
-        if root not in used and len(there) < 2 and (not there or score > 0.4 * there[0][0]):
-            there.append((score, word))
-            used.add(root)
-    return [[word for _, word in there] for there in chosen]
-
-
-def placed(members: Sequence[np.ndarray], names: Sequence[Sequence[str]], level: int) -> list[Label]:
-    """A label for each region that has a name, largest first, near the middle of its members [M, 2].
-
-    A label stands where the map has points, and apart from the others at the smallest scale at which its level is
-    shown; where there is no such place in its region, it is left out.
-    """
-    scale = SCALES[level]
+    places, score = scores(words, references, points, window)
     boxes: list[tuple[float, float, float, float]] = []
-    found = []
-    for region in sorted(range(len(names)), key=lambda region: -len(members[region])):
-        inside = members[region]
-        if not names[region] or not len(inside):
+    found: list[Label] = []
+    while score.size and score.max() > LEAST:
+        first, place = np.unravel_index(score.argmax(), score.shape)
+        second = score[:, place].copy()
+        second[first] = 0
+        names = [first]
+        if second.max() > SECOND * score[first, place]:
+            names.append(second.argmax())
+        near = points[words.rows[first]]
+        near = near[np.linalg.norm(near - places[place], axis=1) < 1.5 * window]
+        middle = near.mean(0) if len(near) else places[place]
+        text = " · ".join(words.shown[name] for name in names)
+        half = np.array([len(text) * LETTER[level], LINE[level]]) / SCALES[level] / 2
+        box = (*(middle - half), *(middle + half))
+        if np.abs(middle).max() > 1 or any(overlap(box, other) for other in boxes):
+            score[first, place] = 0
             continue
-        text = " · ".join(names[region])
-        half = np.array([len(text) * LETTER[level] / scale / 2, LINE[level] / scale / 2])
-        middle = np.median(inside, axis=0)
-        order = np.argsort(np.linalg.norm(inside - middle, axis=1))
-        # A little between the middle and a reference keeps the label in the region even where that is a ring.
-        for point in (0.5 * (inside[order[: len(order) // 2 + 1]] + middle)) if len(inside) else ():
-            box = (*(point - half), *(point + half))
-            if np.abs(point).max() <= 1 and not any(overlap(box, other) for other in boxes):
-                boxes.append(box)
-                found.append(Label(round(float(point[0]), 4), round(float(point[1]), 4), text, level))
-                break
+        boxes.append(box)
+        found.append(Label(round(float(middle[0]), 4), round(float(middle[1]), 4), text, level))
+        score[names] = 0
+        score[:, np.linalg.norm(places - middle, axis=1) < window] = 0
+        score[:, place] = 0
     return found
 
 

@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ..concepts import rescale, slerp
 from ..errors import ConceptscapeError
-from ..projection import LANDSCAPE, Density, Landscape, Placement, Reference
+from ..projection import LANDSCAPE, Density, Label, Landscape, Placement, Reference
 from ..projection.references import pack
 from ..spaces.builtin import ASSETS, LANGUAGES, BuiltinSpace
 from ..weights import save_weights
@@ -40,7 +40,7 @@ class Recipe:
     references: int = 1200  # sentences per language that UMAP is fitted on
     others: int = 1600  # more per language, placed by UMAP's transform for the network to learn
     unseen: int = 250  # and more, that only the measurement sees
-    english: int = 8000  # English sentences that, with the English references, give the regions their names
+    english: int = 16_000  # English sentences that, with the English references, give the regions their names
     neighbours: int = 15
     distance: float = 0.1  # UMAP's min_dist: how tightly points may lie together
     mixtures: int = 12_000  # noisy references and points between two of them, placed by UMAP's transform
@@ -251,7 +251,7 @@ def make(folder: Path, out: Path, recipe: Recipe, space: BuiltinSpace) -> Landsc
         error={},
         references=[Reference(s.text, s.source) for s in parts.references if s.source],
     )
-    landscape.labels = named(landscape, parts, encode(space, parts.english), recipe)
+    landscape.labels = named(landscape, parts, encode(space, parts.english))
     for level in sorted({label.level for label in landscape.labels}):
         report(", ".join(label.text for label in landscape.labels if label.level == level))
     save(out, landscape, space, recipe)
@@ -263,13 +263,13 @@ def make(folder: Path, out: Path, recipe: Recipe, space: BuiltinSpace) -> Landsc
     return Landscape.load(out, space.fingerprint)
 
 
-def named(landscape: Landscape, parts: Sample, english: np.ndarray, recipe: Recipe):
+def named(landscape: Landscape, parts: Sample, english: np.ndarray) -> list[Label]:
     """The labels, of the English references where UMAP put them and of `parts.english`, whose concepts are [E, D]."""
     rows = [i for i, sentence in enumerate(parts.references) if sentence.lang == "eng"]
     texts = [parts.references[i].text for i in rows] + [sentence.text for sentence in parts.english]
     points = np.concatenate([landscape.coordinates[rows], landscape.project(english)])
     known = texts + [sentence.text for sentence in parts.others + parts.unseen if sentence.lang == "eng"]
-    return labels(landscape.coordinates, points, texts, Vocabulary.of(known), seed=recipe.seed)
+    return labels(landscape.coordinates, points, texts, Vocabulary.of(known))
 
 
 def main(arguments: list[str] | None = None) -> int:

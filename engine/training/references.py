@@ -22,13 +22,17 @@ from ..segmentation import TWO_LETTERS
 from . import corpus
 
 WORKS = Path(__file__).with_name("works.tsv")
+SPARSE = 4  # finding the sentences of 27,000 documents takes a minute, and there are far more than are needed
 # Shares of a mixture. Where a kind has too few sentences, the others fill up, novels first.
 SHOWN = {"novels": 0.6, "everyday": 0.2, "prompts": 0.1, "stories": 0.1}
+NAMING = {"novels": 0.75, "everyday": 0.25}
 TAUGHT = {"novels": 0.5, "everyday": 0.2, "prompts": 0.1, "stories": 0.2}
 WHOLE = re.compile(r"[\"'»«“”„‘’—–¿¡(\s]*[^\W\d_].*[.!?…][\"'»«“”’)]*", re.DOTALL)
 QUOTES = ("“”", "«»", "()")  # a sentence that opens one and doesn't close it belongs to a longer speech
 # Novels of that time insult peoples; a map shows sentences out of context, so those with such words stay out.
 INSULTS = re.compile(r"\b(?:nigg|darkie|darky|neger|nègre|négresse|zigeun)\w*", re.IGNORECASE)
+# Tatoeba's examples have these in up to a quarter of a language's sentences, which would be an island of the map.
+EXAMPLES = re.compile(r"\b(?:Tom|Mary|Maria)\b")
 
 
 class Sentence(NamedTuple):
@@ -71,15 +75,15 @@ def read(folder: Path, known: dict[str, Source]) -> Pool:
 
 
 def told(path: Path, known: dict[str, Source]) -> Iterator[Sentence]:
-    """The sentences of documents that are for training."""
+    """The sentences of documents for training: of all that may be shown, and of one in SPARSE of the others."""
     import sentencex
 
     for number, line in corpus.lines(path):
         try:
             record = json.loads(line)
             lang, text, training = record["lang"], record["text"], record.get("split") == "train"
-            parts = text.split("\n") if training else []
             source = known.get(record.get("source", ""))
+            parts = text.split("\n") if training and (source or number % SPARSE == 1) else []
             tongue = TWO_LETTERS[lang]
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
@@ -95,8 +99,8 @@ class Picker:
     A corpus of examples has templates in hundreds; each would be an island of its own.
     """
 
-    def __init__(self, most: int, fits: Callable[[str], bool], taken: Iterable[str] = ()) -> None:
-        self.most = most  # sentences with the same opening
+    def __init__(self, fits: Callable[[str], bool], taken: Iterable[str] = ()) -> None:
+        self.most = 4  # sentences with the same opening
         self.fits = fits
         self.seen = set(taken)  # language and `corpus.key`
         self.openings: Counter[tuple[str, str]] = Counter()
@@ -144,7 +148,13 @@ def choose(
     pool: Pool, lang: str, n: int, shares: dict[str, float], picker: Picker, rng: random.Random, shown: bool = False
 ) -> list[Sentence]:
     """n sentences of a language, of each kind its share. Raises CorpusError where there are not so many."""
-    order = {kind: iter(mixed((s for s in pool[kind].get(lang, ()) if s.source or not shown), rng)) for kind in shares}
+
+    def usable(sentence: Sentence) -> bool:
+        return not shown or (sentence.source is not None and not EXAMPLES.search(sentence.text))
+
+    picker.most = max(4, n // 200)
+    picker.openings.clear()
+    order = {kind: iter(mixed(filter(usable, pool[kind].get(lang, ())), rng)) for kind in shares}
     found = [s for kind, share in shares.items() for s in picker.take(order[kind], round(n * share))][:n]
     for kind in shares:
         found += picker.take(order[kind], n - len(found))
@@ -173,12 +183,12 @@ def sample(
     pool = read(folder, works() if known is None else known)
     held = corpus.held_out(folder)
     parts: tuple[list[Sentence], ...] = ([], [], [], [])
-    for lang in corpus.LANGUAGES:
-        picker = Picker(max(4, references // 100), fits, held)
+    pickers = {lang: Picker(fits, held) for lang in corpus.LANGUAGES}
+    for lang, picker in pickers.items():
         parts[0].extend(choose(pool, lang, references, SHOWN, picker, rng, shown=True))
-        for part, size in zip(parts[1:], (others, unseen, english if lang == "eng" else 0), strict=True):
-            picker.openings.clear()
+        for part, size in zip(parts[1:3], (others, unseen), strict=True):
             part.extend(choose(pool, lang, size, TAUGHT, picker, rng))
+    parts[3].extend(choose(pool, "eng", english, NAMING, pickers["eng"], rng))
     return Sample(*parts)
 
 
