@@ -101,6 +101,7 @@ def test_a_corpus_with_too_little_to_show_is_refused(corpus, tmp_path):
 def test_fragments_examples_and_insults_are_no_references(tmp_path):
     good = "She went down to the sea."
     bad = ["and went down to the sea", "“She went down to the sea.", "Too short.", "Ein alter Neger ging zum Meer."]
+    bad.append("and then she went down to the sea.")
     bad.append("Tom went down to the sea.")
     bad.append("A word " * 30 + "too many.")
     written(tmp_path, "sentences.tsv.gz", [f"eng\t{text}\ttatoeba" for text in [*bad, good, good.upper()]])
@@ -193,6 +194,13 @@ def test_words_that_are_everywhere_name_nothing():
     scattered = np.random.default_rng(1).permutation(points)
     assert len(labels(points, scattered, texts, Vocabulary.of(texts))) <= 3
     assert labels(points[:2], points[:2], texts[:2], Vocabulary.of(texts)) == []
+
+
+def test_questions_have_a_name():
+    points, texts = topical(2_000)
+    texts = [text.replace(".", "?") if i % 4 == 0 else text for i, text in enumerate(texts)]
+    found = [label for label in labels(points, points, texts, Vocabulary.of(texts)) if "questions" in label.text]
+    assert found and all(np.linalg.norm(CORNERS[0] - [label.x, label.y]) < 0.4 for label in found)
 
 
 def test_names_and_stop_words_are_no_labels():

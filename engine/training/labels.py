@@ -27,6 +27,7 @@ from ..projection import SCALES, Label
 MOST = (8, 25, 80)  # labels of each level: broad, middle, fine
 WINDOWS = (0.17, 0.1, 0.055)  # standard deviation of each level's window, where the map goes from -1 to 1
 LETTER, LINE = (9.0, 7.0, 6.5), (30, 26, 24)  # pixels that a letter and a line take at each level, with some air
+SHORE = 0.05  # standard deviation of the window that tells land (references) from sea
 GRID = 72  # places along one side of the map
 FEWEST = 10  # sentences that a word must stand in, and a window must hold
 SHRINK = 30  # sentences like all others that are added to each window, so that chance in a thin one counts little
@@ -34,6 +35,8 @@ LIFT = 1.5  # times as often as everywhere that a word must stand in a window
 SURPRISE = 4.0  # standard deviations by which it must stand there more often than by chance
 LEAST = 0.005  # score of a label
 SECOND = 0.6  # share of the first word's score that a second word must have
+OTHERS = 0.3  # weight of a word that is no noun
+QUESTION = re.compile(r"\?[\"'’”»)]*$")
 WORD = r"[A-Za-z]+(?:['’][a-z]+)?"
 
 DETERMINERS = frozenset(
@@ -78,7 +81,8 @@ PLAIN = frozenset(
     today tomorrow yesterday tonight year years month months week weeks hour hours minute minutes moment half dear poor
     course fact case point matter number order manner self young far near away soon later ago middle extraordinary
     particular pretty mysterious subject result situation difference quarter age thousand effort distance doing begin
-    till sent held drew added meant mean thou stood sat round expected account live state worth
+    till sent held drew added meant mean thou stood sat round expected account live state worth question questions
+    sure able possible expect longer bring saying fell lay tried thee suppose needs able run meet gone
     """.split()  # noqa: SIM905 - read as a paragraph, not as two hundred strings
 )
 
@@ -88,7 +92,7 @@ class Vocabulary:
     """Words that may name a region."""
 
     nouns: set[str]
-    others: set[str]  # verbs, adjectives and whatever else is no name and no stop word
+    others: set[str]  # verbs and adjectives: whatever else is no name, no stop word and no adverb in -ly
 
     @classmethod
     def of(cls, texts: Iterable[str], fewest: int = 10) -> Vocabulary:
@@ -115,10 +119,10 @@ class Vocabulary:
         }
         usable -= PLAIN | ENGLISH_STOP_WORDS
         nouns = {word for word in usable if named[word] > max(0.25 * seen[word], 3 * verbal[word])}
-        return cls(nouns, usable - nouns)
+        return cls(nouns, {word for word in usable - nouns if not word.endswith("ly")})  # certainly, probably
 
     def weight(self, word: str) -> float:
-        return 1.0 if word in self.nouns else 0.4 if word in self.others else 0.0
+        return 1.0 if word in self.nouns else OTHERS if word in self.others else 0.0
 
 
 def labels(references: np.ndarray, points: np.ndarray, texts: Sequence[str], vocabulary: Vocabulary) -> list[Label]:
@@ -144,7 +148,10 @@ class Words:
 
     @classmethod
     def of(cls, texts: Sequence[str], vocabulary: Vocabulary) -> Words:
-        """Forms of one word (boat, boats) count together, under the one that is used most."""
+        """Forms of one word (boat, boats) count together, under the one that is used most.
+
+        One more "word" stands for being a question, which no content word says: questions may lie together.
+        """
         counter = CountVectorizer(token_pattern=WORD, binary=True)
         has = counter.fit_transform(texts).tocsc()
         words = counter.get_feature_names_out()
@@ -160,6 +167,11 @@ class Words:
                 shown.append(str(words[max(columns, key=lambda column: counts[column])]))
                 weights.append(vocabulary.weight(shown[-1]))
                 rows.append(found)
+        asked = np.array([i for i, text in enumerate(texts) if QUESTION.search(text)], int)
+        if len(asked) >= FEWEST:
+            shown.append("questions")
+            weights.append(OTHERS)
+            rows.append(asked)
         return cls(shown, np.array(weights), rows)
 
 
@@ -174,7 +186,7 @@ def windowed(points: np.ndarray, window: float) -> np.ndarray:
 def scores(words: Words, references: np.ndarray, points: np.ndarray, window: float) -> tuple[np.ndarray, np.ndarray]:
     """Places of the grid where there are references, [P, 2], and the score of each word there, [W, P]."""
     middles = (np.arange(GRID) + 0.5) * 2 / GRID - 1
-    there = windowed(references, window)
+    there = windowed(references, SHORE)  # whatever the window: a broad label must stand on land, too
     total = windowed(points, window)
     y, x = np.nonzero((there > 0.25 * np.median(there[there > 0.5])) & (total >= FEWEST))
     total = total[y, x]
@@ -190,8 +202,8 @@ def scores(words: Words, references: np.ndarray, points: np.ndarray, window: flo
 def placed(words: Words, references: np.ndarray, points: np.ndarray, window: float, level: int) -> list[Label]:
     """The labels of a level, the most typical first.
 
-    A label stands in the middle of the sentences around its place that have its word, apart from the others at the
-    smallest scale at which its level is shown.
+    A label stands on land, as near as can be to the middle of the sentences around that have its word, and apart from
+    the others at the smallest scale at which its level is shown.
     """
     places, score = scores(words, references, points, window)
     boxes: list[tuple[float, float, float, float]] = []
@@ -206,6 +218,7 @@ def placed(words: Words, references: np.ndarray, points: np.ndarray, window: flo
         near = points[words.rows[first]]
         near = near[np.linalg.norm(near - places[place], axis=1) < 1.5 * window]
         middle = near.mean(0) if len(near) else places[place]
+        middle = places[np.linalg.norm(places - middle, axis=1).argmin()]
         text = " · ".join(words.shown[name] for name in names)
         half = np.array([len(text) * LETTER[level], LINE[level]]) / SCALES[level] / 2
         box = (*(middle - half), *(middle + half))

@@ -125,6 +125,7 @@ class Picker:
         return (
             3 <= len(words) <= 25
             and WHOLE.fullmatch(text) is not None
+            and next(letter for letter in text if letter.isalpha()).isupper()
             and all(text.count(pair[0]) == text.count(pair[1]) for pair in QUOTES)
             and text.count('"') % 2 == 0
             and not INSULTS.search(text)
