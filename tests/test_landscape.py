@@ -102,6 +102,7 @@ def test_fragments_examples_and_insults_are_no_references(tmp_path):
     good = "She went down to the sea."
     bad = ["and went down to the sea", "“She went down to the sea.", "Too short.", "Ein alter Neger ging zum Meer."]
     bad.append("and then she went down to the sea.")
+    bad.append("She went down to see Mr.")
     bad.append("Tom went down to the sea.")
     bad.append("A word " * 30 + "too many.")
     written(tmp_path, "sentences.tsv.gz", [f"eng\t{text}\ttatoeba" for text in [*bad, good, good.upper()]])

@@ -28,6 +28,7 @@ SHOWN = {"novels": 0.6, "everyday": 0.2, "prompts": 0.1, "stories": 0.1}
 NAMING = {"novels": 0.75, "everyday": 0.25}
 TAUGHT = {"novels": 0.5, "everyday": 0.2, "prompts": 0.1, "stories": 0.2}
 WHOLE = re.compile(r"[\"'»«“”„‘’—–¿¡(\s]*[^\W\d_].*[.!?…][\"'»«“”’)]*", re.DOTALL)
+CUT = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Dr|Sr|Sra|Mme|Mlle|St)\.$")  # "it is not for M.": cut at an abbreviation
 QUOTES = ("“”", "«»", "()")  # a sentence that opens one and doesn't close it belongs to a longer speech
 # Novels of that time insult peoples; a map shows sentences out of context, so those with such words stay out.
 INSULTS = re.compile(r"\b(?:nigg|darkie|darky|neger|nègre|négresse|zigeun)\w*", re.IGNORECASE)
@@ -128,6 +129,7 @@ class Picker:
             and next(letter for letter in text if letter.isalpha()).isupper()
             and all(text.count(pair[0]) == text.count(pair[1]) for pair in QUOTES)
             and text.count('"') % 2 == 0
+            and not CUT.search(text)
             and not INSULTS.search(text)
             and self.fits(text)
         )
