@@ -32,7 +32,7 @@ def build(engine: Engine, store: Store) -> gr.Blocks:
         bar = component("bar")
         with gr.Row(elem_id="desk"):
             concept_list = component("concept_list")
-            concept_map = component("concept_map", functions=[landscape], head=script)
+            concept_map = component("concept_map", functions=[landscape], head=script, scripts=["path", "landscape"])
             inspector = component("inspector")
         library = component("library", handlers.library(None))
         component("abilities", view.abilities(engine))

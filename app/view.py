@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import ConceptNode, Document, Engine
 from engine.lcm import KINDS
-from engine.projection import FEWEST, Landscape
+from engine.projection import FEWEST, SCALES, Landscape
 from engine.spaces.builtin import ASSETS
 from engine.spaces.languages import LANGUAGES
 from engine.store import Summary
@@ -21,7 +21,7 @@ from .session import Session
 Json = dict[str, Any]
 
 ABILITIES = ASSETS / "abilities.json"
-FAINT_POINTS = 1500  # reference sentences drawn on the map
+FAINT_POINTS = 1500  # references drawn on a map whose references have no text
 
 
 def bar(
@@ -154,18 +154,39 @@ def concept_map(session: Session) -> Json:
 
 
 def landscape(land: Landscape) -> Json:
-    """What never changes about the map; the page asks for it once."""
+    """What never changes about the map; the page asks for it once.
+
+    References come in random order, so that the page can draw the first of them only. Where they have no text, a
+    sample of their places is all that is sent.
+    """
 
     def numbers(values: np.ndarray) -> Any:
         return np.round(values.astype(float), 4).tolist()
 
-    chosen = np.random.default_rng(0).permutation(len(land.coordinates))[:FAINT_POINTS]
+    chosen = np.random.default_rng(0).permutation(len(land.coordinates))
+    said: Json = {}
+    if land.references:
+        sources = sorted({(one.source.credit, one.source.licence) for one in land.references})
+        row = {source: i for i, source in enumerate(sources)}
+        tongues = sorted({web_language(code) for code in land.languages})
+        shown = [land.references[i] for i in chosen]
+        said = {
+            "texts": [one.text for one in shown],
+            "sources": sources,
+            "source": [row[one.source.credit, one.source.licence] for one in shown],
+            "languages": tongues,
+            "language": [tongues.index(web_language(land.languages[i])) for i in chosen],
+        }
+    else:
+        chosen = chosen[:FAINT_POINTS]
     points = land.coordinates[chosen]
     return {
         "density": {axis: numbers(getattr(land.density, axis)) for axis in "xyz"},
         "x": numbers(points[:, 0]),
         "y": numbers(points[:, 1]),
-        "labels": [(float(label.x), float(label.y), label.text) for label in land.labels],
+        "labels": [(float(label.x), float(label.y), label.text, label.level) for label in land.labels],
+        "scales": SCALES,
+        **said,
     }
 
 

@@ -22,13 +22,15 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write matrices as int8 (see `quantize`), all else as fp32. The file appears whole or not at all.
+    """Write matrices as int8 (see `quantize`), bytes (uint8) as they are, all else as fp32.
 
-    The same weights give the same bytes, by which they are known.
+    The file appears whole or not at all, and the same weights give the same bytes, by which they are known.
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if tensor.ndim == 2 and min(tensor.shape) >= 16:
+        if tensor.dtype == torch.uint8:
+            packed[name] = tensor.contiguous()
+        elif tensor.ndim == 2 and min(tensor.shape) >= 16:
             packed[name], packed[name + SCALE] = quantize(tensor)
         else:
             packed[name] = tensor.detach().float().contiguous()

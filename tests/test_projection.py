@@ -11,10 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.errors import Cancelled, VectorError, WeightsError
-from engine.projection import FEWEST, LANDSCAPE, DocumentMap, Landscape
+from engine.projection import FEWEST, LANDSCAPE, DocumentMap, Landscape, Reference, Source
+from engine.projection.references import pack
 from engine.spaces.builtin import BuiltinSpace
 
-NORM = np.sqrt(512)
+SPACE = BuiltinSpace.load()
+DIM = SPACE.dim
+NORM = np.sqrt(DIM)
 
 ENGLISH = [
     "The sun rose over the quiet village.",
@@ -90,12 +93,12 @@ def landscape() -> Landscape:
 
 @pytest.fixture(scope="module")
 def english() -> np.ndarray:
-    return BuiltinSpace.load().encode(ENGLISH, "eng_Latn")
+    return SPACE.encode(ENGLISH, "eng_Latn")
 
 
 @pytest.fixture(scope="module")
 def german() -> np.ndarray:
-    return BuiltinSpace.load().encode(GERMAN, "deu_Latn")
+    return SPACE.encode(GERMAN, "deu_Latn")
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +133,16 @@ def test_the_density_is_where_the_references_are(landscape):
 
 
 def test_labels_are_different_words_inside_the_map(landscape):
-    texts = [label.text for label in landscape.labels]
-    assert 12 <= len(texts) == len(set(texts))
-    words = " ".join(texts).split()
+    for level in {label.level for label in landscape.labels}:
+        texts = [label.text for label in landscape.labels if label.level == level]
+        assert 6 <= len(texts) == len(set(texts))
+    words = " ".join(label.text for label in landscape.labels).split()
     assert not {"Tom", "tom", "mary", "lily", "the", "said"} & set(words)
     assert all(abs(label.x) <= 1 and abs(label.y) <= 1 for label in landscape.labels)
+
+
+def test_a_reference_has_a_text_or_none_has(landscape):
+    assert len(landscape.references) in (0, len(landscape.coordinates))
 
 
 def test_the_measured_errors_are_small(landscape):
@@ -155,12 +163,12 @@ def test_languages_share_the_landscape(landscape, english, german):
 
 @pytest.mark.parametrize("count", [0, 1, 2_000])
 def test_any_number_of_concepts_is_placed(landscape, count):
-    vectors = np.resize(landscape.vectors, (count, 512))
+    vectors = np.resize(landscape.vectors, (count, DIM))
     points = landscape.project(vectors)
     assert points.shape == (count, 2) and points.dtype == np.float32
     assert np.isfinite(points).all()
     concepts = landscape.invert(points)
-    assert concepts.shape == (count, 512) and concepts.dtype == np.float32
+    assert concepts.shape == (count, DIM) and concepts.dtype == np.float32
 
 
 def test_nothing_moves(landscape, english):
@@ -190,11 +198,11 @@ def test_points_far_outside_have_concepts_too(landscape):
 @pytest.mark.parametrize(
     "vectors",
     [
-        np.zeros((3, 100), np.float32),
-        np.zeros(512, np.float32),
-        np.full((2, 512), np.nan, np.float32),
-        np.full((2, 512), np.inf, np.float32),
-        [["a"] * 512],
+        np.zeros((3, DIM - 1), np.float32),
+        np.zeros(DIM, np.float32),
+        np.full((2, DIM), np.nan, np.float32),
+        np.full((2, DIM), np.inf, np.float32),
+        [["a"] * DIM],
         None,
     ],
     ids=["width", "flat", "nan", "inf", "text", "none"],
@@ -229,6 +237,40 @@ def test_a_landscape_of_other_weights_is_refused(tmp_path):
     assert Landscape.load(path, "0123456789abcdef").labels
     with pytest.raises(WeightsError, match="sonar"):
         Landscape.load(changed(tmp_path / "sonar.safetensors", {"space": "sonar"}))
+
+
+def with_texts(path, count=None, **changes):
+    """A copy of the landscape whose references have texts and whose labels have three levels."""
+    with safe_open(LANDSCAPE, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(LANDSCAPE)
+    count = count or len(tensors["coordinates"])
+    packed, table = pack([Reference(f"Sentence {i}, «ß» 🙂.", Source("A, B", "CC0")) for i in range(count)])
+    labels = [[0, 0, f"level {level}", level] for level in range(3)]
+    about |= {"sources": json.dumps(table), "labels": json.dumps(labels)}
+    save_file(tensors | packed | changes, path, about)
+    return path
+
+
+def test_texts_and_levels_come_with_the_file(tmp_path):
+    land = Landscape.load(with_texts(tmp_path / "texts.safetensors"))
+    assert len(land.references) == len(land.coordinates)
+    assert land.references[-1] == Reference(f"Sentence {len(land.vectors) - 1}, «ß» 🙂.", Source("A, B", "CC0"))
+    assert [(label.text, label.level) for label in land.labels] == [(f"level {n}", n) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("count", "changes"),
+    [
+        (3, {}),
+        (None, {"texts": torch.zeros(9, dtype=torch.uint8)}),
+        (None, {"source": torch.full((len(load_file(LANDSCAPE)["coordinates"]),), 5)}),
+    ],
+    ids=["too few", "damaged", "no such source"],
+)
+def test_texts_that_do_not_belong_are_refused(tmp_path, count, changes):
+    with pytest.raises(WeightsError, match="not a landscape"):
+        Landscape.load(with_texts(tmp_path / "texts.safetensors", count, **changes))
 
 
 def test_a_damaged_landscape_is_refused(tmp_path):
@@ -293,8 +335,8 @@ def test_the_same_seed_gives_the_same_map(document_map, english, german):
 
 @pytest.mark.parametrize("count", [0, 1, 2_000])
 def test_a_document_map_places_any_number(document_map, english, count):
-    noise = 0.05 * np.random.default_rng(0).standard_normal((count, 512)).astype(np.float32)
-    vectors = np.resize(english, (count, 512)) + noise
+    noise = 0.05 * np.random.default_rng(0).standard_normal((count, DIM)).astype(np.float32)
+    vectors = np.resize(english, (count, DIM)) + noise
     points = document_map.project(vectors)
     assert points.shape == (count, 2) and points.dtype == np.float32
     if count:
@@ -329,7 +371,7 @@ def test_the_smallest_document(english):
 
 @pytest.mark.parametrize("different", [1, 2, 10])
 def test_repeated_sentences_are_a_document_too(english, different):
-    repeated = DocumentMap.fit(np.resize(english[:different], (20, 512)))
+    repeated = DocumentMap.fit(np.resize(english[:different], (20, DIM)))
     assert np.isfinite(repeated.coordinates).all()
     assert np.isfinite(repeated.project(english[:5])).all()
     assert np.allclose(np.linalg.norm(repeated.invert(repeated.coordinates), axis=1), NORM, rtol=0.01)
@@ -337,7 +379,7 @@ def test_repeated_sentences_are_a_document_too(english, different):
 
 def test_a_document_map_refuses_what_it_cannot_use(document_map, english):
     with pytest.raises(VectorError, match="finite"):
-        DocumentMap.fit(np.full((20, 512), np.nan, np.float32))
+        DocumentMap.fit(np.full((20, DIM), np.nan, np.float32))
     with pytest.raises(VectorError, match="shape"):
         DocumentMap.fit(english[0])
     with pytest.raises(VectorError, match="shape"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,15 @@ def read(name: str) -> str:
 
 
 def component(
-    name: str, value: Any = None, functions: list[Callable[..., Any]] | None = None, head: str | None = None
+    name: str,
+    value: Any = None,
+    functions: list[Callable[..., Any]] | None = None,
+    head: str | None = None,
+    scripts: Sequence[str] = (),
 ) -> gr.HTML:
     """The part of the page made by `name`.html, .css and .js; its id on the page is `name` with dashes.
+
+    `scripts` are further ones that its own is divided into; they come before it and share its names.
 
     A part tells the server `act` (change the document), `look` (what would be?), `chart` (switch the map) and `stop`.
     The markup holds no values, so Gradio renders it once; the script draws every new value into it, text as text.
@@ -27,7 +33,7 @@ def component(
         value=value or {},
         html_template=read(f"{name}.html"),
         css_template=read(f"{name}.css"),
-        js_on_load=read("desk.js") + read(f"{name}.js"),
+        js_on_load="".join(read(f"{one}.js") for one in ("desk", *scripts, name)),
         apply_default_css=False,
         elem_id=name.replace("_", "-"),
         head=head,

@@ -1,12 +1,9 @@
 const plot = find(".plot");
 const ghost = find(".ghost");
 const tip = find(".tip");
-const NUMBERED = 80; // longer paths show numbers only where selected
-const BENT = 150; // longer paths are drawn straight
-const POINTED = 400; // longer paths have no arrows
+const spot = find(".spot");
 const NEAR = 15; // pixels around a node that count as the node
 
-let land = null; // the landscape, asked for once
 let frame = null; // the map drawn last
 let ready = false;
 let ghostPoint = null;
@@ -15,98 +12,6 @@ let places = new Map(); // node id -> its place in the order
 const view = () => props.value ?? {};
 const nodes = () => view().nodes ?? [];
 const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
-
-// Shapes
-
-// A gentle bend to the right tells the way there from the way back, and shows the order without a legend.
-const bend = ([x0, y0], [x1, y1], steps) => {
-  const cx = (x0 + x1) / 2 + (y1 - y0) * 0.14;
-  const cy = (y0 + y1) / 2 - (x1 - x0) * 0.14;
-  return Array.from({ length: steps + 1 }, (_, i) => {
-    const t = i / steps;
-    const [a, b, c] = [(1 - t) * (1 - t), 2 * t * (1 - t), t * t];
-    return [a * x0 + b * cx + c * x1, a * y0 + b * cy + c * y1];
-  });
-};
-
-const background = () => {
-  if (view().frame !== "landscape" || !land?.x) return [];
-  const contour = {
-    type: "contour", x: land.density.x, y: land.density.y, z: land.density.z, zmin: 0, zmax: 1,
-    showscale: false, hoverinfo: "skip", autocontour: false,
-    contours: { start: 0.06, end: 0.9, size: 0.105, coloring: "fill" },
-    line: { width: 0.6, color: color("--contour"), smoothing: 1.2 },
-    // The ground lies on the canvas below; each height adds a little to the tint of the one under it.
-    colorscale: [[0, "rgba(0,0,0,0)"], [0.06, "rgba(0,0,0,0)"], [0.061, color("--height")], [1, color("--height")]],
-  };
-  const labels = {
-    type: "scatter", mode: "text", x: land.labels.map((l) => l[0]), y: land.labels.map((l) => l[1]), hoverinfo: "skip",
-    text: land.labels.map((l) => plain(l[2])), textfont: { size: desk.narrow() ? 9.5 : 11, color: color("--region"), family: color("--sans") },
-  };
-  return [contour, labels];
-};
-// The reference sentences, as faint dots: thousands of them cost nothing on a canvas.
-const sow = () => {
-  const canvas = find(".ground");
-  const scale = window.devicePixelRatio;
-  [canvas.width, canvas.height] = [plot.clientWidth * scale, plot.clientHeight * scale];
-  if (view().frame !== "landscape" || !land?.x) return;
-  const brush = canvas.getContext("2d");
-  brush.scale(scale, scale);
-  brush.fillStyle = color("--reference");
-  const toPixels = projector();
-  land.x.forEach((x, i) => {
-    const [left, top] = toPixels([x, land.y[i]]);
-    brush.fillRect(left - 0.8, top - 0.8, 1.6, 1.6);
-  });
-};
-// Plotly reads some markup in labels.
-const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-
-const path = () => {
-  const points = nodes().map((node) => [node.x, node.y]);
-  const steps = points.length > BENT ? 1 : 12;
-  const line = [];
-  const arrows = { x: [], y: [], angle: [] };
-  for (let i = 1; i < points.length; i += 1) {
-    const [p, q] = [points[i - 1], points[i]];
-    const way = steps > 1 ? bend(p, q, steps) : [p, q];
-    line.push(...way);
-    if (points.length > POINTED) continue;
-    const middle = steps > 1 ? way[steps / 2] : [(p[0] + q[0]) / 2, (p[1] + q[1]) / 2];
-    arrows.x.push(middle[0]);
-    arrows.y.push(middle[1]);
-    arrows.angle.push((Math.atan2(q[0] - p[0], q[1] - p[1]) * 180) / Math.PI);
-  }
-  const many = points.length > NUMBERED;
-  const crowded = points.length > POINTED;
-  const made = nodes().map((node) => node.made);
-  const node = {
-    type: "scatter", mode: many ? "markers" : "markers+text", hoverinfo: "none", textposition: "middle center",
-    textfont: { family: color("--sans"), size: size() < 20 ? 9.5 : 10.5 },
-    selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 1 } },
-  };
-  return [
-    {
-      type: "scatter", mode: "lines", x: line.map((p) => p[0]), y: line.map((p) => p[1]), hoverinfo: "skip",
-      line: { width: many ? 1 : 1.7, color: color("--accent") }, opacity: crowded ? 0.22 : many ? 0.45 : 0.62,
-    },
-    {
-      type: "scatter", mode: "markers", ...{ x: arrows.x, y: arrows.y }, hoverinfo: "skip",
-      marker: { symbol: "arrow", size: many ? 5 : 8, angle: arrows.angle, color: color("--accent"), line: { width: 0 } }, opacity: many ? 0.5 : 0.8,
-    },
-    {
-      ...node, x: points.map((p) => p[0]), y: points.map((p) => p[1]), text: many ? [] : points.map((_, i) => String(i + 1)),
-      textfont: { ...node.textfont, color: made.map((own) => color(own ? "--accent" : "--on-accent")) },
-      marker: {
-        size: size(), color: made.map((own) => color(own ? "--paper" : "--accent")),
-        line: { width: crowded ? 0.5 : 1.5, color: made.map((own) => color(own ? "--accent" : "--paper")) },
-      },
-    },
-  ];
-};
-
-const size = () => (nodes().length > POINTED ? 6 : nodes().length > NUMBERED ? 9 : nodes().length > 30 || desk.narrow() ? 17 : 20);
 
 // Drawing
 
@@ -138,10 +43,9 @@ const draw = () => {
     xaxis: axis(ranges[0]), yaxis: axis(ranges[1], { scaleanchor: "x" }),
     newselection: { line: { color: color("--accent"), width: 1.5, dash: "dot" } },
   };
-  Plotly.react(plot, [...background(), ...path()], layout, { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: true });
+  Plotly.react(plot, [...contours(), ...path()], layout, { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: true });
   if (!ready) bind();
   ready = true;
-  tip.hidden = true;
   mark();
   if (!fresh) glide();
   follow();
@@ -218,23 +122,32 @@ const glide = () => {
 const follow = () => {
   overlay();
   sow();
-  tip.hidden = true;
+  placeNames();
+  hint(null);
 };
 desk.on("ghost", (point) => {
   ghostPoint = point && { ...point, frame: view().frame };
   overlay();
 });
 
-const hint = (node) => {
-  if (!node) return (tip.hidden = true);
-  const [left, top] = projector()([node.x, node.y]);
-  const own = desk.node(node.id);
-  if (!own) return (tip.hidden = true);
-  tip.replaceChildren(make("span", { class: "count" }, String((places.get(node.id) ?? 0) + 1)), own.text.length > 240 ? `${own.text.slice(0, 240)}…` : own.text);
-  tip.hidden = false;
+// What is under the pointer, in words: a sentence of the document, or else a reference.
+const hint = (node, reference = null) => {
+  const own = node && desk.node(node.id);
+  const there = own ? [node.x, node.y] : reference === null ? null : [land.x[reference], land.y[reference]];
+  tip.hidden = !there;
+  spot.hidden = !there || !!own;
+  if (!there) return;
+  const shorter = (text) => (text.length > 240 ? `${text.slice(0, 240)}…` : text);
+  tip.replaceChildren(...(own ? [make("span", { class: "count" }, String((places.get(node.id) ?? 0) + 1)), shorter(own.text)] : cited(reference)));
+  const [left, top] = projector()(there);
+  put(spot, [left, top]);
   const [w, h] = [tip.offsetWidth, tip.offsetHeight];
   tip.style.left = `${Math.min(Math.max(left - w / 2, 8), plot.clientWidth - w - 8)}px`;
   tip.style.top = `${top - h - 18 > 4 ? top - h - 18 : top + 18}px`;
+};
+const explain = (here) => {
+  const node = nearest(here);
+  hint(node, node ? null : referenceAt(here));
 };
 
 // Hands on the map
@@ -285,8 +198,9 @@ const bind = () => {
     press = null;
     if (still && plot.layout.dragmode === "pan") click(here, event);
   }, true);
-  plot.addEventListener("pointermove", (event) => event.buttons || hint(nearest(at(event))));
-  plot.addEventListener("pointerleave", () => hint(null));
+  plot.addEventListener("pointermove", (event) => event.buttons || explain(at(event)));
+  // A finger leaves as soon as it is lifted; what it tapped stays to be read.
+  plot.addEventListener("pointerleave", (event) => event.pointerType === "touch" || hint(null));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(follow).observe(plot);
 };
@@ -294,8 +208,10 @@ const bind = () => {
 const click = (here, event) => {
   const node = nearest(here);
   if (!node) {
-    const [x, y] = toPoint(here);
+    const reference = referenceAt(here);
+    const [x, y] = reference === null ? toPoint(here) : [land.x[reference], land.y[reference]];
     desk.emit("place", { x, y, frame: view().frame });
+    explain(here);
   } else {
     if (event.shiftKey || event.ctrlKey || event.metaKey) desk.toggle(node.id);
     else desk.select([node.id]);
@@ -327,5 +243,6 @@ desk.on("selection", (ids) => {
 watch("value", draw);
 server.landscape().then((found) => {
   land = found;
+  makeNames();
   draw();
 });

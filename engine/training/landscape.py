@@ -8,33 +8,29 @@ neighbours to look up, places a concept in well under a millisecond, and never m
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import random
-import re
+import sys
 import time
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from sklearn.cluster import KMeans
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.neighbors import NearestNeighbors
 
 from ..concepts import rescale, slerp
-from ..errors import CorpusError
-from ..projection import LANDSCAPE, Label, Landscape, Placement
-from ..spaces.builtin import LANGUAGES, BuiltinSpace
+from ..errors import ConceptscapeError
+from ..projection import LANDSCAPE, Density, Label, Landscape, Placement, Reference
+from ..projection.references import pack
+from ..spaces.builtin import ASSETS, LANGUAGES, BuiltinSpace
 from ..weights import save_weights
 from . import corpus
+from .labels import Vocabulary, labels
+from .references import Sample, Sentence, attribution, sample
+from .schedule import Clock, Schedule
 
 CODES = dict(zip(corpus.LANGUAGES, LANGUAGES, strict=True))  # the corpus' codes in FLORES-200
-Sentence = tuple[str, str]  # language code of the corpus, text
 
 
 @dataclass(frozen=True)
@@ -44,89 +40,31 @@ class Recipe:
     references: int = 1200  # sentences per language that UMAP is fitted on
     others: int = 1600  # more per language, placed by UMAP's transform for the network to learn
     unseen: int = 250  # and more, that only the measurement sees
-    english: int = 4000  # English sentences that give the regions their names
-    stories: float = 0.35  # share of story sentences, where a language has so many
+    english: int = 16_000  # English sentences that, with the English references, give the regions their names
     neighbours: int = 15
     distance: float = 0.1  # UMAP's min_dist: how tightly points may lie together
     mixtures: int = 12_000  # noisy references and points between two of them, placed by UMAP's transform
     noise: float = 0.6  # largest standard deviation of the noise on a concept (its own is 1)
-    epochs: int = 30
+    steps: int = 1700
+    budget: float | None = None  # minutes: let the network learn so long, instead of a number of steps
     batch: int = 512
     rate: float = 1e-3
-    regions: int = 24
+    warmup: float = 0.2  # share of the network's training in which the rate rises
+    decay: float = 0.8  # share of it, at its end, in which the rate falls to zero
     grid: int = 96  # cells of the density along one side
     seed: int = 0
 
-
-DETERMINERS = frozenset(
-    ["the", "a", "an", "my", "your", "his", "her", "our", "their", "this", "these", "some", "any", "no", "two", "three"]
-)
-
-# Words that stand everywhere and name no region.
-PLAIN = frozenset(
-    """
-    thing things way ways lot lots day days time times kind sort bit one ones end side part parts place right left
-    good new old big little great best better first second third last next same other others own few only very more
-    most many small long whole different certain special important word words name names people person man men woman
-    women the and was were are had has have did does that this with for but not you they she his her him its their
-    them our what said told asked into from been then than when who can there going want wants wanted your gave
-    knew like spot
-    """.split()  # noqa: SIM905 - read as a paragraph, not as eighty strings
-)
-
-
-def sample(folder: Path, recipe: Recipe) -> tuple[list[Sentence], ...]:
-    """References, others, unseen and English sentences: no two the same, every language alike, seeded."""
-    rng = random.Random(recipe.seed)
-    everyday: dict[str, list[str]] = {lang: [] for lang in CODES}
-    told: dict[str, list[str]] = {lang: [] for lang in CODES}
-    for lang, text in corpus.sentences(folder):
-        everyday[lang].append(text)
-    for story in corpus.stories(folder):
-        told[story.lang].extend(story.sentences)
-    parts: tuple[list[Sentence], ...] = ([], [], [], [])
-    for lang in CODES:
-        sizes = (recipe.references, recipe.others, recipe.unseen, recipe.english if lang == "eng" else 0)
-        need = sum(sizes)
-        stories = picked(told[lang], int(need * recipe.stories), rng)
-        chosen = stories + picked(everyday[lang], need - len(stories), rng)
-        if len(chosen) < need:
-            raise CorpusError(f"The corpus has {len(chosen)} fit sentences in {lang} and {need} are needed.")
-        rng.shuffle(chosen)
-        for part, size in zip(parts, sizes, strict=True):
-            part.extend((lang, text) for text in chosen[:size])
-            del chosen[:size]
-    return parts
-
-
-def picked(texts: list[str], n: int, rng: random.Random) -> list[str]:
-    """Up to n whole sentences of 3 to 25 words, at most four with the same first two words.
-
-    A corpus of examples has templates in hundreds; each would be an island of its own.
-    """
-    found: list[str] = []
-    seen: set[str] = set()
-    openings: Counter[str] = Counter()
-    for text in rng.sample(texts, len(texts)):
-        if len(found) == n:
-            break
-        words = text.split()
-        opening = corpus.key(" ".join(words[:2]))
-        key = corpus.key(text)
-        whole = 3 <= len(words) <= 25 and re.search(r"[.!?…][\"'»«”“’]?$", text)
-        if whole and key not in seen and openings[opening] < max(4, n // 200):
-            openings[opening] += 1
-            seen.add(key)
-            found.append(text)
-    return found
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.budget, self.warmup, self.decay)
 
 
 def encode(space: BuiltinSpace, sentences: list[Sentence]) -> np.ndarray:
     """Concepts [N, D] of sentences in any order of languages."""
     vectors = np.zeros((len(sentences), space.dim), np.float32)
     for lang, code in CODES.items():
-        rows = [i for i, sentence in enumerate(sentences) if sentence[0] == lang]
-        vectors[rows] = space.encode([sentences[i][1] for i in rows], code)
+        rows = [i for i, sentence in enumerate(sentences) if sentence.lang == lang]
+        vectors[rows] = space.encode([sentences[i].text for i in rows], code)
     return vectors
 
 
@@ -169,23 +107,31 @@ def mixtures(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def train(vectors: np.ndarray, points: np.ndarray, recipe: Recipe) -> Placement:
-    """Fit the network to UMAP's points [N, 2] of concepts [N, D], with fresh noise in every batch."""
+    """Fit the network to UMAP's points [N, 2] of concepts [N, D], with fresh noise in every batch.
+
+    The rate falls to zero by the last step, whether steps or minutes end the run. Raises TrainingError where there
+    are neither.
+    """
+    schedule = recipe.schedule.checked()
     torch.set_num_threads(1)  # once more: numba, which UMAP runs on, sets it back
     torch.manual_seed(recipe.seed)
     network = Placement(vectors.shape[1])
     x, y = torch.from_numpy(vectors), torch.from_numpy(points)
-    steps = recipe.epochs * -(-len(x) // recipe.batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, steps)
-    for _ in range(recipe.epochs):
-        for rows in torch.randperm(len(x)).split(recipe.batch):
-            noisy = x[rows] + recipe.noise * torch.rand(len(rows), 1) * torch.randn(len(rows), x.shape[1])
-            # The distance, not its square: UMAP throws single points far, and the network must not chase them.
-            loss = (network(noisy) - y[rows]).square().sum(1).add(1e-5).sqrt().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    clock, step = Clock(), 0
+    rest = torch.zeros(0, dtype=torch.long)  # of the rows in random order: what this pass has still to learn
+    while (done := schedule.done(step, clock.seconds)) < 1:
+        rest = rest if len(rest) else torch.randperm(len(x))
+        rows, rest = rest[: recipe.batch], rest[recipe.batch :]
+        noisy = x[rows] + recipe.noise * torch.rand(len(rows), 1) * torch.randn(len(rows), x.shape[1])
+        # The distance, not its square: UMAP throws single points far, and the network must not chase them.
+        loss = (network(noisy) - y[rows]).square().sum(1).add(1e-5).sqrt().mean()
+        optimizer.param_groups[0]["lr"] = recipe.rate * schedule.rate(done)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clock.tick()
+        step += 1
     return network.eval()
 
 
@@ -233,156 +179,119 @@ def same_language(landscape: Landscape) -> float:
     return float((languages[around] == languages[:, None]).mean())
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)
-
-
-def vocabulary(texts: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Nouns, and all words: neither with names, which are words that mostly have a capital inside a sentence.
-
-    A noun is what often follows a determiner; there is no need to be right about every word.
-    """
-    seen: Counter[str] = Counter()
-    named: Counter[str] = Counter()
-    capital: Counter[str] = Counter()
-    for text in texts:
-        for before, word in itertools.pairwise(words(text)):
-            small = word.lower()
-            seen[small] += 1
-            named[small] += before.lower() in DETERMINERS
-            capital[small] += word[0].isupper()
-    everything = {
-        word
-        for word, n in seen.items()
-        if n >= 10 and capital[word] < 0.3 * n and len(word) > 2 and "'" not in word and word not in PLAIN
-    }
-    return {word for word in everything - ENGLISH_STOP_WORDS if named[word] > 0.25 * seen[word]}, everything
-
-
-def regions(points: np.ndarray, texts: list[str], nouns: set[str], everything: set[str], recipe: Recipe) -> list[Label]:
-    """Names for the parts of the map: one or two words that are typical of the English sentences lying there.
-
-    Nouns, where there are typical ones; else any words ("where", "please"), since some regions are ways of speaking.
-    """
-    clusters = KMeans(recipe.regions, n_init=4, random_state=recipe.seed).fit(points)
-    inside: list[Counter[str]] = [Counter() for _ in range(recipe.regions)]
-    for region, text in zip(clusters.labels_, texts, strict=True):
-        inside[region].update(set(words(text.lower())))
-    everywhere: Counter[str] = sum(inside, Counter())
-    shares = np.bincount(clusters.labels_, minlength=recipe.regions) / len(points)
-    chosen: list[list[tuple[float, str]]] = [[] for _ in range(recipe.regions)]
-    used: set[str] = set()
-    for usable, fewest in ((nouns, 4), (everything, 8)):
-        ranked = []
-        for region, counts in enumerate(inside):
-            for word, n in counts.items():
-                expected = everywhere[word] * shares[region]
-                surprise = (n - expected) / expected**0.5  # in standard deviations
-                if word in usable and n >= fewest and surprise > 3 and not chosen[region]:
-                    ranked.append((surprise, region, word))
-        # The most typical words choose first, so no word names two regions.
-        for surprise, region, word in sorted(ranked, reverse=True):
-            there = chosen[region]
-            if stem(word) not in used and (not there or (len(there) == 1 and surprise > 0.6 * there[0][0])):
-                there.append((surprise, word))
-                used.add(stem(word))
-    return [
-        Label(round(x, 4), round(y, 4), " · ".join(word for _, word in found))
-        for (x, y), found in zip(clusters.cluster_centers_.astype(float).tolist(), chosen, strict=True)
-        if found
-    ]
-
-
-def stem(word: str) -> str:
-    """A word without its ending, enough to see that boat and boats are one."""
-    return re.sub(r"(?:ies|es|s|y|ed|ing|e)$", "", word)
-
-
-def density(points: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres of the cells and how many points lie in each, smoothed, 1 at the peak: x [W], y [H], z [H, W]."""
-    edges = np.linspace(-1.15, 1.15, recipe.grid + 1)
+def density(points: np.ndarray, grid: int) -> Density:
+    """How many points [R, 2] lie in each of grid x grid cells, smoothed, 1 at the peak."""
+    edges = np.linspace(-1.15, 1.15, grid + 1)
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))
-    smooth = gaussian_filter(counts, sigma=recipe.grid / 50)
+    smooth = gaussian_filter(counts, sigma=grid / 50)
     centres = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
-    return centres, centres.copy(), (smooth / smooth.max()).astype(np.float32)
+    return Density(centres, centres.copy(), (smooth / smooth.max()).astype(np.float32))
 
 
-def save(
-    path: Path,
-    space: BuiltinSpace,
-    references: list[Sentence],
-    vectors: np.ndarray,
-    points: np.ndarray,
-    network: Placement,
-    labels: list[Label],
-    recipe: Recipe,
-    error: dict[str, float],
-) -> None:
-    x, y, z = density(points, recipe)
+def save(path: Path, landscape: Landscape, space: BuiltinSpace, recipe: Recipe) -> None:
+    """Write a landscape of this space, its references as text too where it has them; `Landscape.load` reads it."""
+    codes = list(CODES.values())
+    tensors, sources = pack(landscape.references) if landscape.references else ({}, [])
     state = {
-        "coordinates": torch.from_numpy(points),
-        "vectors": torch.from_numpy(vectors),
-        "language": torch.tensor([list(CODES).index(lang) for lang, _ in references]),
-        "density.x": torch.from_numpy(x),
-        "density.y": torch.from_numpy(y),
-        "density.z": torch.from_numpy(z)[None],
-        **network.state_dict(),
+        "coordinates": torch.from_numpy(landscape.coordinates),
+        "vectors": torch.from_numpy(landscape.vectors),
+        "language": torch.tensor([codes.index(code) for code in landscape.languages]),
+        "density.x": torch.from_numpy(landscape.density.x),
+        "density.y": torch.from_numpy(landscape.density.y),
+        "density.z": torch.from_numpy(landscape.density.z)[None],
+        **landscape.placement.state_dict(),
+        **tensors,
     }
-    about: dict[str, Any] = {
-        "languages": json.dumps(list(CODES.values())),
-        "labels": json.dumps([[label.x, label.y, label.text] for label in labels]),
-        "error": json.dumps({name: round(value, 4) for name, value in error.items()}),
+    about = {
+        "languages": json.dumps(codes),
+        "labels": json.dumps([[label.x, label.y, label.text, label.level] for label in landscape.labels]),
+        "error": json.dumps({name: round(value, 4) for name, value in landscape.error.items()}),
         "recipe": json.dumps(asdict(recipe)),
+        "sources": json.dumps(sources, ensure_ascii=False),
     }
     save_weights(path, state, {"space": space.name, "fingerprint": space.fingerprint, **about})
 
 
-def make(folder: Path, out: Path, recipe: Recipe) -> Landscape:
+def make(folder: Path, out: Path, recipe: Recipe, space: BuiltinSpace) -> Landscape:
+    """Make the landscape of a space from a corpus, write it, and beside it (`.md`) where its sentences come from.
+
+    Raises CorpusError for a corpus with too few sentences, TrainingError where there is no time to train in.
+    """
+    recipe.schedule.checked()  # before the minutes that come first
     began = time.monotonic()
     torch.set_num_threads(1)  # on a busy machine two threads spend most of their time waiting for each other
 
-    def told(what: str) -> None:
+    def report(what: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
 
-    space = BuiltinSpace.load()
-    references, others, unseen, english = sample(folder, recipe)
-    told(f"{len(references)} references, {len(others)} others, {len(unseen)} unseen, {len(english)} for names")
-    vectors, more, test = (encode(space, part) for part in (references, others, unseen))
-    told("encoded")
+    def fits(text: str) -> bool:
+        return len(text) <= space.max_tokens // 2 or space.count_tokens(text) <= space.max_tokens
+
+    parts = sample(folder, recipe.references, recipe.others, recipe.unseen, recipe.english, recipe.seed, fits)
+    report(
+        f"{len(parts.references)} references, {len(parts.others)} others, {len(parts.unseen)} unseen, "
+        f"{len(parts.english)} for names"
+    )
+    vectors, more, test = (encode(space, part) for part in (parts.references, parts.others, parts.unseen))
+    report("encoded")
     teacher = Teacher(vectors, recipe)
-    told("UMAP fitted")
+    report("UMAP fitted")
     taught = np.concatenate([vectors, more, mixtures(np.concatenate([vectors, more]), recipe)])
     points = np.concatenate([teacher.coordinates, teacher.place(taught[len(vectors) :])])
-    told("UMAP placed the others and the mixtures")
+    report("UMAP placed the others and the mixtures")
     network = train(taught, points, recipe)
-    told("network trained")
-    english += [sentence for sentence in references + others if sentence[0] == "eng"]
-    labels = regions(
-        network(torch.from_numpy(encode(space, english))).detach().numpy(),
-        [text for _, text in english],
-        *vocabulary(text for lang, text in corpus.sentences(folder) if lang == "eng"),
-        recipe,
+    report("network trained")
+    landscape = Landscape(
+        coordinates=teacher.coordinates,
+        vectors=vectors,
+        languages=[CODES[sentence.lang] for sentence in parts.references],
+        labels=[],
+        density=density(teacher.coordinates, recipe.grid),
+        placement=network,
+        error={},
+        references=[Reference(s.text, s.source) for s in parts.references if s.source],
     )
-    told(", ".join(label.text for label in labels))
+    landscape.labels = named(landscape, parts, encode(space, parts.english))
+    for level in sorted({label.level for label in landscape.labels}):
+        report(", ".join(label.text for label in landscape.labels if label.level == level))
+    save(out, landscape, space, recipe)
+    # Of the file as it is read, 8-bit weights and all.
+    landscape.error = measure(Landscape.load(out, space.fingerprint), teacher, test)
+    report(json.dumps(landscape.error))
+    save(out, landscape, space, recipe)
+    out.with_suffix(".md").write_text(attribution(landscape.references), "utf-8")
+    return Landscape.load(out, space.fingerprint)
 
-    def write(error: dict[str, float]) -> Landscape:
-        save(out, space, references, vectors, teacher.coordinates, network, labels, recipe, error)
-        return Landscape.load(out)
 
-    error = measure(write({}), teacher, test)  # of the file as it is read, 8-bit weights and all
-    told(json.dumps(error))
-    return write(error)
+def named(landscape: Landscape, parts: Sample, english: np.ndarray) -> list[Label]:
+    """The labels, of the English references where UMAP put them and of `parts.english`, whose concepts are [E, D]."""
+    rows = [i for i, sentence in enumerate(parts.references) if sentence.lang == "eng"]
+    texts = [parts.references[i].text for i in rows] + [sentence.text for sentence in parts.english]
+    points = np.concatenate([landscape.coordinates[rows], landscape.project(english)])
+    known = texts + [sentence.text for sentence in parts.others + parts.unseen if sentence.lang == "eng"]
+    return labels(landscape.coordinates, points, texts, Vocabulary.of(known))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.landscape", description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with sentences and documents")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with sentences, novels and documents")
     parser.add_argument("--out", type=Path, default=LANDSCAPE, help="the file to write")
+    parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights")
+    parser.add_argument("--references", type=int, default=Recipe.references, help="of each language (%(default)s)")
+    parser.add_argument("--budget", type=float, help="minutes in which the network learns, instead of --steps")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="in which the network learns (%(default)s)")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     args = parser.parse_args(arguments)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    make(args.corpus, args.out, Recipe(seed=args.seed))
+    recipe = Recipe(references=args.references, budget=args.budget, steps=args.steps, seed=args.seed)
+    try:
+        recipe.schedule.checked()
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        make(args.corpus, args.out, recipe, BuiltinSpace.load(args.space))
+    except ConceptscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
