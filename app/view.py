@@ -47,9 +47,11 @@ def bar(
 
 
 def abilities(engine: Engine) -> Json:
-    """What the space and its models can do, as people counted it: `assets/abilities.json`."""
+    """What the space and its models get right, as counted by reading: `assets/abilities.json`."""
     if engine.space.name != "builtin":
-        return {"about": f"Nobody has counted yet what the {engine.space.name} space and its models get right."}
+        return {
+            "about": f"Nothing has been counted yet of what the {engine.space.name} space and its models get right."
+        }
     return json.loads(ABILITIES.read_text(encoding="utf-8"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -494,3 +495,17 @@ def test_bad_options_end_with_one_sentence(arguments: list[str], said: str, tmp_
     assert ended.returncode == 2
     assert said in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_what_this_can_do_is_one_click_away(page: Page) -> None:
+    said = json.loads((ROOT / "assets" / "abilities.json").read_text())
+    page.get_by_role("button", name="What this can do").click()
+    dialog = page.get_by_role("dialog", name="What this can do")
+    expect(dialog).to_contain_text(said["about"])
+    expect(dialog.locator("tbody tr")).to_have_count(len(said["rows"]))
+    for task, read, grammatical, sensible in said["rows"]:
+        row = dialog.locator("tr", has=page.get_by_role("rowheader", name=task, exact=True))
+        expect(row.locator("td")).to_have_text([str(read), grammatical, sensible])
+    expect(dialog.locator("blockquote")).to_have_text(said["example"]["wrote"])
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
