@@ -120,14 +120,17 @@ def test_a_part_that_is_missing_or_damaged_is_named(packed: Path, tmp_path: Path
 def test_results_come_in_small_parts_and_are_installed(packed: Path, trained: Path, tmp_path: Path) -> None:
     facts = json.loads((trained / "results.json").read_text())
     models = {f"{kind}.safetensors" for kind in KINDS}
-    assert facts["files"].keys() == {"encoder.safetensors", "decoder.safetensors", "space-log.jsonl"} | models
+    weights = {"encoder.safetensors", "decoder.safetensors"} | models
+    # A log is written after 50 steps or 20 seconds.
+    assert facts["files"].keys() - {"space-log.jsonl"} == weights | {"space-scores.json"}
     for about in facts["files"].values():
         assert all((trained / part["name"]).stat().st_size == part["size"] <= 100_000 for part in about["parts"])
     # The pieces of the encoder are not trained: they stay at home.
     assert "embed.weight" in facts["files"]["encoder.safetensors"]["left_out"]
     names = take(packed, [trained], tmp_path / "assets", tmp_path / "logs")
-    assert set(names) == facts["files"].keys() - {"space-log.jsonl"}
-    assert '"valid"' in (tmp_path / "logs" / "space-log.jsonl").read_text()
+    assert set(names) == weights
+    scores = json.loads((tmp_path / "logs" / "space-scores.json").read_text())
+    assert {"english_to_itself", "to_english", "lengths"} <= scores.keys()
     shutil.copyfile(TOKENIZER, tmp_path / "assets" / "tokenizer.model")
     space = BuiltinSpace.load(tmp_path / "assets")
     assert space.encode(["Good morning."], "eng_Latn").shape == (1, 48)
@@ -146,7 +149,7 @@ def test_results_may_come_in_several_folders(packed: Path, trained: Path, tmp_pa
     options = ["take", one, two, "--kit", packed, "--assets", tmp_path / "assets"]
     assert kit.main(list(map(str, options))) == 0
     assert len(list((tmp_path / "assets").rglob("*.safetensors"))) == 2 + len(KINDS)
-    assert not list(tmp_path.rglob("*.jsonl"))
+    assert not list(tmp_path.rglob("space-scores.json"))
 
 
 def damaged(trained: Path, tmp_path: Path) -> Path:

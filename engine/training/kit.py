@@ -12,13 +12,13 @@ import argparse
 import hashlib
 import io
 import json
-import lzma
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ConceptscapeError, TrainingError
+from ..evaluation import evaluate_space
 from ..spaces.builtin import ASSETS, BuiltinSpace, read_towers
 from . import concepts, lcm, space
 from .packaging import write_towers
@@ -35,7 +36,7 @@ from .tokens import Tokens
 
 PART = 55 * 2**20  # bytes of a part of the kit: such machines are often reached through narrow doors
 RESULT = 15 * 2**20  # bytes of a part of the results
-KIT, RESULTS = "kit.json", "results.json"
+KIT, RESULTS, SCORES = "kit.json", "results.json", "space-scores.json"
 ARCHIVE = "kit.tar.xz"
 ROOT = Path(__file__).parents[2]
 TOWERS = ("encoder.safetensors", "decoder.safetensors")
@@ -181,7 +182,7 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
     results = Results(known, kit / "start", out)
     arguments = [
         *("--tokens", kit / "tokens.npz", "--init", kit / "start", "--tokenizer", kit / "tokenizer.model"),
-        *("--valid", kit / "valid.tsv.gz", "--out", work / "space", "--budget", space_minutes, "--minutes", 2),
+        *("--out", work / "space", "--budget", space_minutes, "--minutes", 2),
         *(WIDE_SPACE if wide else ()),
         *extra,
     ]
@@ -201,6 +202,11 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
     shards = work / "concepts"
     concepts.encode(tokens, chosen, concepts.FastEncoder(BuiltinSpace.load(folder)), shards, size=2000 if wide else 200)
     models(kit, work, results, model_minutes, wide)
+    # Last, so that nothing waits for it: how good the space is.
+    pairs = space.held_out(kit / "valid.tsv.gz")
+    scores = evaluate_space(BuiltinSpace.load(folder), pairs, gradients=0)
+    (work / SCORES).write_text(json.dumps(scores["summary"] | {"lengths": scores["lengths"]}, indent=1))
+    results.add(SCORES, work / SCORES)
 
 
 def models(kit: Path, work: Path, results: Results, minutes: float, wide: bool) -> None:
@@ -270,7 +276,7 @@ class Results:
             return
         data = path.read_bytes()
         sparse, left_out = without(data, self.start / name) if name in TOWERS else (data, [])
-        packed = lzma.compress(sparse, preset=1)
+        packed = zlib.compress(sparse, 1)  # while a GPU waits
         for old in self.out.glob(f"{name}.*.part"):
             old.unlink()
         self.facts["files"][name] = {
@@ -329,14 +335,14 @@ def take(kit: Path, folders: Sequence[Path], assets: Path, logs: Path | None = N
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as packed:
         for name, about in newest.items():
             try:
-                data = bytearray(lzma.decompress(joined(about["parts"], folders)))
+                data = bytearray(zlib.decompress(joined(about["parts"], folders)))
                 if about["left_out"]:
                     member = packed.extractfile(f"start/{name}")
                     before = member.read() if member else b""
                     own, old = places(bytes(data)), places(before)
                     for tensor in about["left_out"]:
                         data[slice(*own[tensor])] = before[slice(*old[tensor])]
-            except (lzma.LZMAError, KeyError, ValueError) as error:
+            except (zlib.error, KeyError, ValueError) as error:
                 raise TrainingError(f"The results' {name} is damaged; bring it once more and try again.") from error
             if digest(bytes(data)) != about["sha256"]:
                 raise TrainingError(f"The results' {name} is damaged; bring it once more and try again.")
