@@ -20,6 +20,7 @@ from .choice import nearest
 from .codec import Codec
 from .decoding import Decoding, Limits
 from .languages import LANGUAGES as ALL
+from .packed import packed
 from .transformer import FIRST_DECODER, FIRST_ENCODER, PAD, Dimensions, TextDecoder, TextEncoder
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -60,7 +61,7 @@ class BuiltinSpace:
             torch.tensor([is_sound(piece) for piece in pieces], device=device),
             None if foreign is None else foreign.to(device),
         )
-        decoding = Decoding(decoder, EOS, banned=(PAD, UNK, BOS), limits=limits)
+        decoding = Decoding(packed(decoder), EOS, banned=(PAD, UNK, BOS), limits=limits)
         self.codec = Codec(encoder, decoder, decoding, LONGEST)
         self.fingerprint = fingerprint  # names these weights: vectors of other weights mean something else
         self.identity = f"{self.name} {fingerprint}"
