@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .errors import WeightsError
 
 SCALE = ".scale"
+
+
+class NoStart(TorchFunctionMode):
+    """Modules made in its context do not draw their first weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Modules made in its context have shapes but no memory, until weights are loaded into them with `assign=True`.
+
+    To draw first weights without memory, torch would import 800 modules, which takes a second or two.
+    """
+    with torch.device("meta"), NoStart():
+        yield
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,14 @@
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from engine import Engine, Search
 from engine.errors import ConceptscapeError, LanguageError, TextError, VectorError, WeightsError
@@ -20,7 +23,7 @@ from engine.spaces.transformer import (
     TextDecoder,
     TextEncoder,
 )
-from engine.weights import load_weights, quantize, read_metadata, save_weights
+from engine.weights import blank, load_weights, quantize, read_metadata, save_weights
 
 TEXTS = ["The dog is sleeping in the garden.", "Once upon a time there was a little girl.", "He is tired."]
 
@@ -181,3 +184,17 @@ def test_the_shipped_weights_say_what_int8_costs() -> None:
 def test_assets_stay_small() -> None:
     names = ("encoder.safetensors", "decoder.safetensors", "tokenizer.model")
     assert sum((ASSETS / name).stat().st_size for name in names) <= 64 * 2**20
+
+
+def test_a_blank_tower_has_shapes_and_takes_weights() -> None:
+    """Without memory, without drawing, and without what torch imports for that."""
+    dims = replace(FIRST_DECODER, vocabulary=50, layers=2)
+    whole = TextDecoder(dims)
+    with blank():
+        tower = TextDecoder(dims)
+    assert all(parameter.device.type == "meta" for parameter in tower.parameters())
+    assert torch.empty(1).device.type == "cpu" and nn.init.ones_(torch.zeros(2)).tolist() == [1, 1]
+    tower.load_state_dict(whole.state_dict(), assign=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), tower.parameters(), strict=True))
+    script = "import sys; from engine.spaces import load_space; load_space(); sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..weights import blank
 from .base import BaseLCM
 from .blocks import Dimensions
 from .diffusion import Schedule
@@ -101,7 +102,7 @@ def load_meta(folder: Path) -> ConceptModel:
     """
     family, dims, schedule = read_card(folder / "model_card.yaml")
     state = read_state(folder / "model.pt")
-    with torch.device("meta"):  # nothing is allocated twice: a model of 7B parameters takes 28 GB
+    with blank():  # nothing is allocated twice: a model of 7B parameters takes 28 GB
         model = BaseLCM(dims) if family == "base_lcm" else TwoTower(dims, schedule)
     model.load_state_dict(converted(model, state), assign=True)
     return model.eval()

@@ -14,7 +14,7 @@ import sentencepiece
 import torch
 
 from ..errors import TextError, WeightsError
-from ..weights import load_weights, read_metadata
+from ..weights import blank, load_weights, read_metadata
 from . import Language, Progress, Search, unknown_language
 from .choice import nearest
 from .codec import Codec
@@ -138,7 +138,7 @@ def read_towers(folder: Path) -> tuple[TextEncoder, TextDecoder]:
         path = folder / f"{name}.safetensors"
         state, stated = load_weights(path), read_metadata(path).get("sizes")
         try:
-            with torch.device("meta"):
+            with blank():
                 tower = kind(Dimensions(**json.loads(stated)) if stated else first)
             tower.load_state_dict(state, assign=True)
         except (RuntimeError, TypeError, ValueError) as error:

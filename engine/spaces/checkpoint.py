@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..weights import blank
 from . import Progress
 from .transformer import Dimensions, TextDecoder, TextEncoder, Tower
 
@@ -85,7 +86,7 @@ def load_encoder(
     path: Path, dims: Dimensions, dtype: torch.dtype = torch.float32, progress: Progress | None = None
 ) -> TextEncoder:
     """The text encoder of an official file. Raises WeightsError where it is missing, damaged or another file."""
-    with torch.device("meta"):
+    with blank():
         tower = TextEncoder(dims)
     fill(tower, path, dtype, progress)
     return tower
@@ -98,7 +99,7 @@ def load_decoder(
 
     Raises WeightsError where the file is missing, damaged or another one.
     """
-    with torch.device("meta"):
+    with blank():
         tower = TextDecoder(dims)
     fill(tower, path, dtype, progress)
     return tower

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..weights import blank
 from .transformer import TextDecoder
 
 ROWS = 4  # fewer are filled up to this many with zeros: oneDNN takes longer for one row than for four
@@ -37,7 +38,7 @@ class PackedDecoder(TextDecoder):
     """Another decoder with its matrices packed, for decoding alone. What that one learns later it does not follow."""
 
     def __init__(self, decoder: TextDecoder) -> None:
-        with torch.device("meta"):
+        with blank():
             super().__init__(decoder.dims)
         self.load_state_dict(decoder.state_dict(), assign=True)
         for layer in self.layers:
