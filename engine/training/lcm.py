@@ -37,6 +37,7 @@ from ..lcm.sonar_llm import SonarLLM
 from ..lcm.two_tower import DenoiserBlock
 from ..lcm.weights import KINDS, SIZES, dimensions, load, save
 from ..spaces.builtin import ASSETS, BuiltinSpace
+from . import checkpoint
 from .calibration import calibrate, fit_means, free_running
 from .concepts import read
 from .documents import Documents
@@ -186,22 +187,10 @@ class Run:
         """Write a checkpoint, whole or not at all. Raises TrainingError where the disk does not take it."""
         state = self.state()  # all processes take part in putting a sharded model together
         if self.rank == 0:
-            new = self.checkpoint.with_suffix(".new")
-            try:
-                torch.save(state, new)
-                new.replace(self.checkpoint)
-            except (OSError, RuntimeError) as error:
-                new.unlink(missing_ok=True)
-                raise TrainingError(
-                    f"The checkpoint can't be written to {self.out.name} ({error}); make room and start again: "
-                    "the last one is whole."
-                ) from error
+            checkpoint.write(self.checkpoint, state)
 
     def resume(self) -> None:
-        try:
-            saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # reading damaged bytes can fail in any way
-            raise WeightsError(f"The checkpoint in {self.out.name} is damaged; delete it and start again.") from error
+        saved = checkpoint.read(self.checkpoint)
         try:
             restore(self.model, saved["model"])
             restore(self.averaged, saved["averaged"])

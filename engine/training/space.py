@@ -31,6 +31,7 @@ from ..errors import ConceptscapeError, TrainingError, WeightsError
 from ..evaluation import Pair, evaluate_space, read_pairs, thin
 from ..spaces.builtin import LANGUAGES, BuiltinSpace, read_towers
 from ..spaces.transformer import Dimensions
+from . import checkpoint
 from .batches import Batch, Batches, Mixture
 from .objective import Shortlist, SpaceModel
 from .optimizer import Optimizer, Weights
@@ -124,10 +125,7 @@ class Run:
         self.say(str(tokens))
 
     def resume(self) -> None:
-        try:
-            saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except Exception as error:  # reading damaged bytes can fail in any way
-            raise WeightsError(f"The checkpoint in {self.out} is damaged; delete it and start again.") from error
+        saved = checkpoint.read(self.checkpoint, self.device)
         try:
             for name, part in self.parts.items():
                 part.restore(saved[name])
@@ -152,16 +150,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint, whole or not at all. Raises TrainingError where the disk does not take it."""
         if self.rank == 0:
-            new = self.checkpoint.with_suffix(".new")
-            try:
-                torch.save(self.state(), new)
-                new.replace(self.checkpoint)
-            except (OSError, RuntimeError) as error:
-                new.unlink(missing_ok=True)
-                raise TrainingError(
-                    f"The checkpoint can't be written to {self.out.name} ({error}); make room and start again: "
-                    "the last one is whole."
-                ) from error
+            checkpoint.write(self.checkpoint, self.state())
 
     def say(self, text: str) -> None:
         if self.rank == 0:
