@@ -174,6 +174,7 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
 
     `extra` are options of `engine.training.space`. Raises TrainingError.
     """
+    kit = kit.resolve()  # the models are trained from there
     known = manifest(kit, KIT)["kit"]
     if min(space_minutes, model_minutes) <= 0:
         raise TrainingError("There is no time to train in; give --space-minutes and --model-minutes some.")
@@ -196,6 +197,7 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
         results.add("space-log.jsonl", work / "space" / "log.jsonl")
 
     space.train(list(map(str, arguments)), keep)
+    torch.cuda.empty_cache()  # for the models, which are other processes
     shutil.copyfile(kit / "tokenizer.model", folder / "tokenizer.model")
     tokens = Tokens.load(kit / "tokens.npz")
     chosen = concepts.select(tokens)
