@@ -55,6 +55,7 @@ class Engine:
     model: str = ""  # the kind of concept model: "sonar-llm", "two-tower", ...; empty for the default
     _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
     _models: dict[str, ConceptModel] = field(default_factory=dict, repr=False)
+    _ends: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # how a model's end reads
 
     @cached_property
     def models(self) -> list[str]:
@@ -165,9 +166,10 @@ class Engine:
         """
         from .lcm import Stop, generate
 
-        refine, said = self._refine(lang)
+        writer = self.lcm(model)
+        refine, said = self._refine(lang, writer)
         made = generate(
-            self.lcm(model),
+            writer,
             vectors,
             n,
             seed=seed,
@@ -197,9 +199,10 @@ class Engine:
         """
         from .lcm import infill
 
-        refine, said = self._refine(lang)
+        writer = self.lcm(model)
+        refine, said = self._refine(lang, writer)
         found = infill(
-            self.lcm(model),
+            writer,
             left,
             right,
             n,
@@ -210,14 +213,17 @@ class Engine:
         chosen = [said[vector.tobytes()] for vector in found]
         return [one for one in chosen if text.has_words(one.text)]
 
-    def _refine(self, lang: str) -> tuple[Refine, dict[bytes, Continuation]]:
+    def _refine(self, lang: str, model: ConceptModel) -> tuple[Refine, dict[bytes, Continuation]]:
         """What takes draws to sentences' concepts, and the sentences of those concepts, as they come."""
         said: dict[bytes, Continuation] = {}
+        if (model.kind, lang) not in self._ends:
+            self._ends[model.kind, lang] = self.space.decode(model.end.numpy()[None], lang)[0]
+        end = self._ends[model.kind, lang]
 
         def refine(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             found = worded(self.space, drawn, lang)
             said.update((one.vector.tobytes(), one) for one in found)
-            return refined(self.space, drawn, found, lang)
+            return refined(self.space, drawn, found, lang, end)
 
         return refine, said
 

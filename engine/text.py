@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -110,6 +111,12 @@ def key(text: str) -> str:
 def loops(text: str) -> bool:
     """Whether one to four words come three times in a row."""
     return bool(re.search(r"\b(\w+(?:\W+\w+){0,3})(?:\W+\1\b){2}", text.casefold()))
+
+
+def ends_like(text: str, other: str) -> bool:
+    """Whether the last two words of another text stand in a text, side by side."""
+    own, last = (re.findall(r"\w+", said.casefold()) for said in (text, other))
+    return len(last) > 1 and any(pair == tuple(last[-2:]) for pair in itertools.pairwise(own))
 
 
 def check(text: str, language: Language) -> None:

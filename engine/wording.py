@@ -50,20 +50,22 @@ def worded(space: ConceptSpace, predicted: np.ndarray, lang: str) -> list[Contin
 
 
 def refined(
-    space: ConceptSpace, drawn: np.ndarray, found: Sequence[Continuation], lang: str
+    space: ConceptSpace, drawn: np.ndarray, found: Sequence[Continuation], lang: str, end: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
     """The concepts [N, D] of what was `found` for drawn concepts [N, D], and how sure the decoder is of it, [N].
 
     Sure means likely both as what the drawn concept says and as what its own concept says: a sentence that is none is
     a surprise to a decoder that has learnt sentences. It is -inf for what must not be written: what has no words, says
-    some of them over and over, or is in another language.
+    some of them over and over, is in another language, or is made of `end`, which is how the concept that ends a
+    document reads in this one ("Rabbit was always of text.").
     """
     said, vectors = [one.text for one in found], np.stack([one.vector for one in found])
     # Both at once: a pass costs what its weights cost to read.
     both = np.concatenate([np.asarray(drawn, np.float32), vectors])
     sure = space.likelihood([*said, *said], both, lang).reshape(2, -1).sum(0)
     for i, sentence in enumerate(said):
-        if not has_words(sentence) or text.loops(sentence) or text.foreign(sentence, lang, space.languages):
+        garbled = text.loops(sentence) or text.ends_like(sentence, end)
+        if not has_words(sentence) or garbled or text.foreign(sentence, lang, space.languages):
             sure[i] = -np.inf
     return vectors, sure
 

@@ -7,7 +7,7 @@ import pytest
 from engine import Engine, Search
 from engine.document import Document
 from engine.errors import SeedError, TextError, VectorError, WeightsError
-from engine.wording import refined, worded
+from engine.wording import Continuation, refined, worded
 
 
 def test_importing_the_engine_is_light() -> None:
@@ -68,6 +68,27 @@ def test_of_what_is_drawn_the_surest_sentence_is_written(e: Engine, story: Docum
         patch.setattr("engine.CHOICES", 1)
         single = np.mean([sure(1.0, seed) for seed in range(6)])
     assert np.mean([sure(1.0, seed) for seed in range(6)]) > single
+
+
+@pytest.mark.parametrize(
+    ("lang", "sentence", "written"),
+    [
+        ("eng_Latn", "Rabbit was always of text.", False),
+        ("eng_Latn", "They lived of text!", False),
+        ("eng_Latn", "She wrote a long text.", True),
+        ("eng_Latn", "It was the end of the story.", True),
+        ("eng_Latn", "The dog ran and ran and ran and ran.", False),  # says it over and over
+        ("eng_Latn", "Der alte Mann ging langsam nach Hause.", False),  # leaves the language
+        ("deu_Latn", "Der alte Mann ging langsam nach Hause.", True),
+        ("eng_Latn", "...", False),
+    ],
+)
+def test_what_must_not_be_written(e: Engine, lang: str, sentence: str, written: bool) -> None:
+    """Nothing that is made of the concept by which documents end, loops, or is in another language."""
+    end = e.decode(e.lcm().end.numpy()[None], lang)[0]
+    vector = e.encode([sentence if written else "A dog."], lang)
+    _, sure = refined(e.space, vector, [Continuation(sentence, vector[0])], lang, end)
+    assert bool(np.isfinite(sure[0])) is written
 
 
 def test_any_model_that_ships_goes_on(e: Engine, story: Document) -> None:

@@ -233,6 +233,7 @@ def free_generation(
     space: ConceptSpace, model: ConceptModel, lang: str, documents: Sequence[np.ndarray], sentences: int
 ) -> dict[str, float]:
     """What documents [T, D] of a language are like that go on by themselves from their first three sentences."""
+    end = space.decode(model.end.numpy()[None], lang)[0]
     made = generate_all(
         model,
         [vectors[:3] for vectors in documents],
@@ -240,7 +241,7 @@ def free_generation(
         seeds=range(len(documents)),
         choices=CHOICES,
         attempts=ATTEMPTS,
-        refine=lambda drawn: refined(space, drawn, worded(space, drawn, lang), lang),
+        refine=lambda drawn: refined(space, drawn, worded(space, drawn, lang), lang, end),
     )
     texts = [space.decode(vectors, lang) if len(vectors) else [] for vectors in made]
     words = [sentence.lower().split() for own in texts for sentence in own]
