@@ -22,7 +22,7 @@ ATTEMPTS = 3  # rounds of so many, where none of them makes a sentence to write
 # pairs: 10 % below 0.894, half below 0.951, 75 % below 0.971; other sentences: 99 % below 0.772). SURE is what the
 # decoder thinks of it, as a mean log-probability of a token: garbled ones come as near as good ones. Translated into
 # those of the READERS that the space has, it must not show a difference in most. For 48 sentences, with at most four
-# wordings each, a person found 35 % of 89 good where near and sure were enough, and 14 of 22 with the READERS, too.
+# wordings each, 35 % of 89 read well where near and sure were enough, and 14 of 22 with the READERS, too.
 NEAR = 0.971
 SURE = math.log(0.95)
 READERS = ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "ita_Latn", "por_Latn")

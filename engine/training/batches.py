@@ -52,20 +52,17 @@ class Batch:
         return self.sources.size + self.inputs.size + len(self.inputs)
 
 
-@dataclass(frozen=True)
 class Pool:
-    """Rows of some texts, grouped; a group is drawn first, then one of its rows."""
+    """Rows of some texts, grouped; a group is drawn by its weight first, then one of its rows."""
 
-    texts: Texts
-    groups: list[np.ndarray]
-    weights: np.ndarray  # of the groups, sum 1
+    def __init__(self, texts: Texts, groups: list[np.ndarray], weights: np.ndarray) -> None:
+        self.texts, self.shares = texts, weights / weights.sum()
+        self.rows, self.sizes = np.concatenate(groups), np.array([len(group) for group in groups])
+        self.starts = np.cumsum(self.sizes) - self.sizes
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        sizes = np.array([len(group) for group in self.groups])
-        which = rng.choice(len(self.groups), count, p=self.weights)
-        places = (rng.random(count) * sizes[which]).astype(np.int64)
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        return np.concatenate(self.groups)[starts[which] + places]
+        which = rng.choice(len(self.sizes), count, p=self.shares)
+        return self.rows[self.starts[which] + (rng.random(count) * self.sizes[which]).astype(np.int64)]
 
 
 def pool(texts: Texts, rows: np.ndarray, english: float | None = None) -> Pool | None:
@@ -76,7 +73,7 @@ def pool(texts: Texts, rows: np.ndarray, english: float | None = None) -> Pool |
     if english is not None and len(groups) > 1 and ENGLISH in langs:
         weights[:] = (1 - english) / (len(groups) - 1)
         weights[np.unique(langs).tolist().index(ENGLISH)] = english
-    return Pool(texts, groups, weights / weights.sum()) if groups else None
+    return Pool(texts, groups, weights) if groups else None
 
 
 class Batches:
@@ -88,13 +85,13 @@ class Batches:
         left, right = tokens.left, tokens.right
         if not len(left):
             raise TrainingError("The corpus has no pairs to train on, or all of them are held out.")
-        kinds = left.langs.astype(int) * len(CODES) + right.langs
-        groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        self.kinds = left.langs.astype(int) * len(CODES) + right.langs  # of pairs of languages
+        groups = [np.flatnonzero(self.kinds == kind) for kind in np.unique(self.kinds)]
         # Small ones are drawn more than they are large, those with English twice.
         weights = np.array(
             [len(g) ** 0.3 * (2 if ENGLISH in (left.langs[g[0]], right.langs[g[0]]) else 1) for g in groups]
         )
-        self.pairs = Pool(left, groups, weights / weights.sum())
+        self.pairs = Pool(left, groups, weights)
         learnt = np.repeat(~tokens.valid, np.diff(tokens.starts))
         sides = joined([left, right])  # good single sentences, too, and the most there are of some languages
         stories = pool(
@@ -169,10 +166,11 @@ class Batches:
         """Translations of each other, some of them two sentences long."""
         left, right = self.tokens.left, self.tokens.right
         rows = self.pairs.draw(rng, count)
-        kinds = left.langs.astype(int) * len(CODES) + right.langs
         more = self.pairs.draw(rng, count)
         fits = np.maximum(left.lengths[rows] + left.lengths[more], right.lengths[rows] + right.lengths[more]) <= LONGEST
-        more = np.where((rng.random(count) < self.mixture.join) & fits & (kinds[rows] == kinds[more]), more, -1)
+        more = np.where(
+            (rng.random(count) < self.mixture.join) & fits & (self.kinds[rows] == self.kinds[more]), more, -1
+        )
         return extended(left, rows, more), extended(right, rows, more)
 
     def draw_singles(self, rng: np.random.Generator, count: int) -> list[Texts]:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +21,10 @@ import sentencepiece
 import torch
 
 from ..device import best_device, best_dtype
-from ..errors import ConceptscapeError, CorpusError
+from ..errors import CorpusError
 from ..lcm.model import END_SENTENCE
 from ..spaces.builtin import ASSETS, BOS, EOS, BuiltinSpace
+from .command import answered
 from .documents import Documents
 from .tokens import CODES, Texts, Tokens, joined
 
@@ -200,7 +201,8 @@ def shard(out: Path, number: int) -> Path:
     return out / f"concepts-{number:05}.npy"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.concepts", description=__doc__)
     parser.add_argument("--tokens", type=Path, required=True, help="the corpus, as engine.training.tokens writes it")
     parser.add_argument("--out", type=Path, default=Path("runs/concepts"), help="where the shards go (%(default)s)")
@@ -210,15 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many; a later run goes on")
     parser.add_argument("--seed", type=int, default=0, help="of the documents' order")
     args = parser.parse_args(arguments)
-    try:
-        tokens = Tokens.load(args.tokens)
-        chosen = select(tokens, args.langs, args.limit, args.seed)
-        done = encode(tokens, chosen, FastEncoder(BuiltinSpace.load(args.space)), args.out, args.minutes)
-        print(f"{done} of {len(chosen)} documents are in {args.out}")
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    tokens = Tokens.load(args.tokens)
+    chosen = select(tokens, args.langs, args.limit, args.seed)
+    done = encode(tokens, chosen, FastEncoder(BuiltinSpace.load(args.space)), args.out, args.minutes)
+    print(f"{done} of {len(chosen)} documents are in {args.out}")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ import torch
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 from torch import Tensor
 
-from ..errors import ConceptscapeError, TrainingError, WeightsError
+from ..errors import TrainingError, WeightsError
 from ..spaces.builtin import BOS, EOS, UNK
 from ..spaces.transformer import FIRST_ENCODER, PAD
 from ..weights import load_weights
 from . import corpus
+from .command import answered
 
 PIECES = "sentencepiece.bpe.model"
 # The rows of these in e5's embedding, which has fairseq's order; every other piece is one row after its number.
@@ -112,19 +113,15 @@ def pieces_file(folder: Path) -> Path:
     return folder / PIECES
 
 
-def main(arguments: list[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.e5", description=pruned_tokenizer.__doc__)
     parser.add_argument("--e5", type=Path, required=True, help="multilingual-e5-small as Hugging Face has it")
     parser.add_argument("--corpus", type=Path, required=True, help="folder with pairs, sentences and documents")
     parser.add_argument("--size", type=int, default=FIRST_ENCODER.vocabulary, help="pieces (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the tokenizer to write")
     args = parser.parse_args(arguments)
-    try:
-        args.out.write_bytes(pruned_tokenizer(args.e5, args.corpus, args.size))
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    args.out.write_bytes(pruned_tokenizer(args.e5, args.corpus, args.size))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,10 @@ class Training:
     ships: bool = True
     share: float = 1.0  # of the minutes for the models
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.size}"
+
 
 # SONAR-LLM writes by default: it is the largest, and starts from a Base-LCM of its size.
 PLAN = (
@@ -213,48 +217,44 @@ def run(kit: Path, out: Path, space_minutes: float, model_minutes: float, extra:
 
 def models(kit: Path, work: Path, results: Results, minutes: float, wide: bool) -> None:
     """Train the concept models: on a GPU all at once, since none of them fills it."""
-    waiting = [(f"{one.kind}-{one.size}", one) for one in PLAN]
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    waiting = list(PLAN)
+    running: list[tuple[Training, subprocess.Popen[bytes]]] = []
     failed = []
+
+    def finished(one: Training, code: int) -> None:
+        weights = work / f"{one.name}.safetensors"
+        if code:
+            failed.append(one.name)
+        if one.ships:
+            results.add(f"{one.kind}.safetensors", weights)
+
     while waiting or running:
-        for name, one in list(waiting):
-            if one.init in running or any(one.init == other for other, _ in waiting):
-                continue
-            waiting.remove((name, one))
-            weights = work / f"{name}.safetensors"
+        busy = {other.name for other in waiting} | {other.name for other, _ in running}
+        for one in [one for one in waiting if one.init not in busy]:
+            waiting.remove(one)
             arguments = [
                 *("--model", one.kind, "--size", one.size, "--tokens", kit / "tokens.npz"),
-                *("--concepts", work / "concepts", "--space", work / "towers", "--out", work / name),
-                *("--weights", weights, "--budget", minutes * one.share),
+                *("--concepts", work / "concepts", "--space", work / "towers", "--out", work / one.name),
+                *("--weights", work / f"{one.name}.safetensors", "--budget", minutes * one.share),
                 *(("--init", work / f"{one.init}.safetensors") if one.init else ()),
                 *(WIDE_MODEL if wide else ()),
             ]
-            if wide:
-                log = (work / f"{name}.log").open("ab")
-                command = [sys.executable, "-m", "engine.training.lcm", *map(str, arguments)]
-                # What runs on the processor afterwards shares its cores.
-                threads = max(1, (os.cpu_count() or 1) // len(PLAN))
-                environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-                running[name] = subprocess.Popen(command, cwd=kit, stdout=log, stderr=log, env=environment)
-            elif lcm.main(list(map(str, arguments))):
-                failed.append(name)
             if not wide:
-                finished(name, one, work, results)
-        for name, process in list(running.items()):
+                finished(one, lcm.main(list(map(str, arguments))))
+                continue
+            command = [sys.executable, "-m", "engine.training.lcm", *map(str, arguments)]
+            # What runs on the processor afterwards shares its cores.
+            threads = max(1, (os.cpu_count() or 1) // len(PLAN))
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+            with (work / f"{one.name}.log").open("ab") as log:
+                running.append((one, subprocess.Popen(command, cwd=kit, stdout=log, stderr=log, env=environment)))
+        for one, process in list(running):
             if process.poll() is not None:
-                del running[name]
-                if process.returncode:
-                    failed.append(name)
-                finished(name, next(one for one in PLAN if f"{one.kind}-{one.size}" == name), work, results)
+                running.remove((one, process))
+                finished(one, process.returncode)
         time.sleep(1 if running else 0)
     if failed:
         raise TrainingError(f"These concept models failed, and the others are done: {', '.join(failed)}.")
-
-
-def finished(name: str, one: Training, work: Path, results: Results) -> None:
-    """Put a trained model among the results."""
-    if one.ships and (work / f"{name}.safetensors").exists():
-        results.add(f"{one.kind}.safetensors", work / f"{name}.safetensors")
 
 
 class Results:

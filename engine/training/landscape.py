@@ -20,12 +20,12 @@ from scipy.ndimage import gaussian_filter
 from sklearn.neighbors import NearestNeighbors
 
 from ..concepts import rescale, slerp
-from ..errors import ConceptscapeError
 from ..projection import LANDSCAPE, Density, Label, Landscape, Placement, Reference
 from ..projection.references import pack
 from ..spaces.builtin import ASSETS, LANGUAGES, BuiltinSpace
 from ..weights import save_weights
 from . import corpus
+from .command import answered
 from .labels import Vocabulary, labels
 from .references import Sample, Sentence, attribution, sample
 from .schedule import Clock, Schedule
@@ -272,7 +272,8 @@ def named(landscape: Landscape, parts: Sample, english: np.ndarray) -> list[Labe
     return labels(landscape.coordinates, points, texts, Vocabulary.of(known))
 
 
-def main(arguments: list[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.landscape", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with sentences, novels and documents")
     parser.add_argument("--out", type=Path, default=LANDSCAPE, help="the file to write")
@@ -283,14 +284,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     args = parser.parse_args(arguments)
     recipe = Recipe(references=args.references, budget=args.budget, steps=args.steps, seed=args.seed)
-    try:
-        recipe.schedule.checked()
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        make(args.corpus, args.out, recipe, BuiltinSpace.load(args.space))
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    recipe.schedule.checked()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    make(args.corpus, args.out, recipe, BuiltinSpace.load(args.space))
 
 
 if __name__ == "__main__":

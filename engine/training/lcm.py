@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..device import best_dtype
-from ..errors import ConceptscapeError, TrainingError, WeightsError
+from ..errors import TrainingError, WeightsError
 from ..evaluation.lcm import scores
 from ..lcm.blocks import Block, Dimensions
 from ..lcm.model import Batch, ConceptModel
@@ -39,6 +38,7 @@ from ..lcm.weights import KINDS, SIZES, dimensions, load, save
 from ..spaces.builtin import ASSETS, BuiltinSpace
 from . import checkpoint
 from .calibration import calibrate, fit_means, free_running
+from .command import add_recipe, answered, chosen
 from .concepts import read
 from .documents import Documents
 from .schedule import Clock, Schedule
@@ -382,7 +382,8 @@ def restore(model: nn.Module, state: dict[str, Tensor]) -> None:
             tensor.copy_(sharded_like(state[name].to(whole(tensor).device), tensor))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.lcm", description=__doc__)
     parser.add_argument("--model", choices=list(KINDS), default="base", help="which kind (%(default)s)")
     parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of the published ones (%(default)s)")
@@ -397,44 +398,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--space", type=Path, default=ASSETS, help="folder with the space's weights, for sonar-llm")
     parser.add_argument("--sentences", type=int, default=64, help="of a batch whose words are asked for, for sonar-llm")
     parser.add_argument("--dropout", type=float, default=0.1)
-    for field in dataclasses.fields(Recipe):
-        kind = float if field.default is None else type(field.default)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.default}"
-        )
+    add_recipe(parser, Recipe)
     args = parser.parse_args(arguments)
-    recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
-    try:
-        documents = read(args.concepts, Tokens.load(args.tokens), args.langs)
-        words = Words(BuiltinSpace.load(args.space), documents, args.sentences) if KINDS[args.model].words else None
-        start = load(args.init, documents.space, None, documents.fingerprint) if args.init else None
-        if start and not issubclass(KINDS[args.model], type(start)):
-            raise TrainingError(f"{args.init.name} holds a {start.kind} model, from which {args.model} can't start.")
-        dims = start.dims if start else replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1])
-        dims = replace(dims, dropout=args.dropout)
-        run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words, start)
-        model = run.go()
-        if run.rank == 0:
-            if isinstance(model, SonarLLM):
-                fit_means(model, documents, run.learn)
-            facts = {
-                "documents": len(run.learn),
-                "concepts": sum(documents.length(int(i)) for i in run.learn),
-                "recipe": asdict(recipe),
-                "steps": run.step,
-                "seconds": round(run.clock.seconds),
-                "skipped": int(run.skipped),
-                "valid": round(run.best, 5),
-                "ends": calibrate(model, documents, run.check) | free_running(model, documents, run.check[:60]),
-                "scores": scores(model, documents, run.check),
-            }
-            path = args.weights or ASSETS / "lcm" / f"{args.model}.safetensors"
-            save(path, model, documents.space, documents.fingerprint, facts)
-            print(json.dumps(facts, indent=1))
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    recipe = chosen(args, Recipe)
+    documents = read(args.concepts, Tokens.load(args.tokens), args.langs)
+    words = Words(BuiltinSpace.load(args.space), documents, args.sentences) if KINDS[args.model].words else None
+    start = load(args.init, documents.space, None, documents.fingerprint) if args.init else None
+    if start and not issubclass(KINDS[args.model], type(start)):
+        raise TrainingError(f"{args.init.name} holds a {start.kind} model, from which {args.model} can't start.")
+    dims = start.dims if start else replace(dimensions(args.model, args.size), concept=documents.concepts.shape[1])
+    dims = replace(dims, dropout=args.dropout)
+    run = Run(args.model, dims, documents, recipe, args.out or Path(f"runs/lcm-{args.model}"), words, start)
+    model = run.go()
+    if run.rank == 0:
+        if isinstance(model, SonarLLM):
+            fit_means(model, documents, run.learn)
+        facts = {
+            "documents": len(run.learn),
+            "concepts": sum(documents.length(int(i)) for i in run.learn),
+            "recipe": asdict(recipe),
+            "steps": run.step,
+            "seconds": round(run.clock.seconds),
+            "skipped": int(run.skipped),
+            "valid": round(run.best, 5),
+            "ends": calibrate(model, documents, run.check) | free_running(model, documents, run.check[:60]),
+            "scores": scores(model, documents, run.check),
+        }
+        path = args.weights or ASSETS / "lcm" / f"{args.model}.safetensors"
+        save(path, model, documents.space, documents.fingerprint, facts)
+        print(json.dumps(facts, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from statistics import mean
 
 import torch
 
-from ..errors import ConceptscapeError, TrainingError
+from ..errors import TrainingError
 from ..evaluation import Pair, evaluate_space
 from ..spaces.builtin import BuiltinSpace, fingerprint, sizes
 from ..spaces.transformer import TextDecoder, TextEncoder
 from ..weights import load_weights, save_weights
 from . import corpus
+from .command import answered
+from .space import averaged_model, held_out
 
 LOST = 0.5  # BLEU that packing as int8 may cost
 
@@ -28,8 +30,6 @@ def package(out: Path, tokenizer: Path, assets: Path, pairs: list[Pair] | None =
     With held-out pairs, both are scored, and the scores are written into the file. Raises TrainingError where int8
     loses more than LOST.
     """
-    from .space import averaged_model
-
     try:
         saved = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -74,21 +74,15 @@ def bleu(space: BuiltinSpace, pairs: list[Pair]) -> dict[str, float]:
     return {name: own["bleu"] for name, own in summary.items() if isinstance(own, dict) and own["bleu"] is not None}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    from .space import held_out
-
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.packaging", description=__doc__)
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
     parser.add_argument("--assets", type=Path, required=True, help="the folder to write to")
     parser.add_argument("--valid", type=Path, help="held-out pairs (valid.tsv.gz) on which int8 is held against fp32")
     args = parser.parse_args(arguments)
-    try:
-        package(args.run, args.tokenizer, args.assets, held_out(args.valid, 20) if args.valid else None)
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    package(args.run, args.tokenizer, args.assets, held_out(args.valid, 20) if args.valid else None)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
-from ..errors import ConceptscapeError
 from ..spaces.builtin import BEGIN, fingerprint
 from . import corpus
+from .command import answered
 
 # Of 5, 20, 50, 100 and 200 the lowest with which 99.99 % of the held-out text of every language stays allowed.
 EXPECTED = 100
@@ -72,7 +72,8 @@ def foreign(counts: np.ndarray, pieces: list[str], expected: float = EXPECTED) -
     return (counts == 0) & (shares.max(0) * totals >= expected) & lower
 
 
-def main(arguments: list[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.pieces", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with pairs, sentences and documents")
     parser.add_argument(
@@ -80,23 +81,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("assets/pieces.safetensors"), help="the file to write")
     args = parser.parse_args(arguments)
-    try:
-        tokenizer = sentencepiece.SentencePieceProcessor(str(args.tokenizer))
-        pieces = tokenizer.id_to_piece(list(range(tokenizer.get_piece_size())))
-        found = foreign(count(read(args.corpus), tokenizer), pieces)
-        held = count(held_out(args.corpus), tokenizer)
-        for lang, own, seen in zip(corpus.LANGUAGES, found, held, strict=True):
-            allowed = (
-                f"; {100 * (1 - seen[own].sum() / seen.sum()):.3f} % of held-out text allowed" if seen.any() else ""
-            )
-            print(f"{lang}: {own.sum():,} of {len(pieces):,} foreign{allowed}")
-        packed = torch.from_numpy(np.packbits(found, axis=1))
-        metadata = {"tokenizer": fingerprint(args.tokenizer), "languages": " ".join(corpus.LANGUAGES)}
-        save_file({"foreign": packed}, args.out, metadata)
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    tokenizer = sentencepiece.SentencePieceProcessor(str(args.tokenizer))
+    pieces = tokenizer.id_to_piece(list(range(tokenizer.get_piece_size())))
+    found = foreign(count(read(args.corpus), tokenizer), pieces)
+    held = count(held_out(args.corpus), tokenizer)
+    for lang, own, seen in zip(corpus.LANGUAGES, found, held, strict=True):
+        allowed = f"; {100 * (1 - seen[own].sum() / seen.sum()):.3f} % of held-out text allowed" if seen.any() else ""
+        print(f"{lang}: {own.sum():,} of {len(pieces):,} foreign{allowed}")
+    packed = torch.from_numpy(np.packbits(found, axis=1))
+    metadata = {"tokenizer": fingerprint(args.tokenizer), "languages": " ".join(corpus.LANGUAGES)}
+    save_file({"foreign": packed}, args.out, metadata)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import itertools
 import json
 import os
@@ -27,12 +26,13 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from ..errors import ConceptscapeError, TrainingError, WeightsError
+from ..errors import TrainingError, WeightsError
 from ..evaluation import Pair, evaluate_space, read_pairs, thin
 from ..spaces.builtin import LANGUAGES, BuiltinSpace, read_towers
 from ..spaces.transformer import Dimensions
 from . import checkpoint
 from .batches import Batch, Batches, Mixture
+from .command import add_recipe, answered, chosen
 from .objective import Shortlist, SpaceModel
 from .optimizer import Optimizer, Weights
 from .schedule import Clock, Schedule
@@ -295,26 +295,17 @@ def train(arguments: list[str] | None = None, keep: Callable[[SpaceModel], None]
     parser.add_argument("--valid", type=Path, help="held-out pairs (valid.tsv.gz) to score checkpoints on")
     parser.add_argument("--out", type=Path, default=Path("runs/space"), help="where checkpoints go (%(default)s)")
     parser.add_argument("--minutes", type=float, default=10, help="between checkpoints (%(default)s)")
-    for field in dataclasses.fields(Recipe):
-        kind = float if field.default is None else type(field.default)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=f"{field.default}"
-        )
-    options = vars(parser.parse_args(arguments))
-    recipe = Recipe(**{field.name: options[field.name] for field in dataclasses.fields(Recipe)})
-    valid = held_out(options["valid"]) if options["valid"] else []
-    tokens = Tokens.load(options["tokens"])
-    run = Run(tokens, options["init"], options["tokenizer"], options["out"], recipe, valid)
-    run.go(options["minutes"], keep)
+    add_recipe(parser, Recipe)
+    args = parser.parse_args(arguments)
+    valid = held_out(args.valid) if args.valid else []
+    tokens = Tokens.load(args.tokens)
+    run = Run(tokens, args.init, args.tokenizer, args.out, chosen(args, Recipe), valid)
+    run.go(args.minutes, keep)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    try:
-        train(arguments)
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+@answered
+def main(arguments: list[str] | None = None) -> None:
+    train(arguments)
 
 
 def held_out(path: Path, limit: int = 8) -> list[Pair]:

@@ -21,11 +21,12 @@ import sentencepiece
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConceptscapeError, WeightsError
+from ..errors import WeightsError
 from ..spaces.builtin import BOS, EOS, read_towers
 from ..spaces.transformer import FIRST_DECODER, FIRST_ENCODER, PAD, WHISPER_DECODER, TextDecoder, TextEncoder
 from ..weights import load_weights
 from . import e5
+from .command import answered
 from .packaging import write_towers
 from .tokens import Tokens
 
@@ -173,7 +174,8 @@ def fresh_maps(decoder: TextDecoder) -> None:
         nn.init.zeros_(layer.concept.bias)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.start", description=__doc__)
     parser.add_argument("--tokens", type=Path, required=True, help="the corpus, as engine.training.tokens writes it")
     parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
@@ -190,24 +192,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/start"), help="the folder to write (%(default)s)")
     args = parser.parse_args(arguments)
     torch.manual_seed(args.seed)
-    try:
-        tokens = Tokens.load(args.tokens)
-        old, own = read_encoder(args.encoder, args.tokenizer)
-        encoder = widened(old, args.concept, args.heads).eval()
-        if args.decoder:
-            decoder = language_model(args.decoder, args.concept)
-        elif own is not None and own.dims.concept == args.concept:
-            decoder = own
-        else:
-            decoder = fresh_decoder(encoder)
-        keeps = own is not None and decoder is own
-        whiten(encoder, pooled_states(encoder, sample(tokens, SENTENCES)), args.kept, decoder if keeps else None)
-        args.out.mkdir(parents=True, exist_ok=True)
-        write_towers(encoder, decoder, args.out)
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    tokens = Tokens.load(args.tokens)
+    old, own = read_encoder(args.encoder, args.tokenizer)
+    encoder = widened(old, args.concept, args.heads).eval()
+    if args.decoder:
+        decoder = language_model(args.decoder, args.concept)
+    elif own is not None and own.dims.concept == args.concept:
+        decoder = own
+    else:
+        decoder = fresh_decoder(encoder)
+    keeps = own is not None and decoder is own
+    whiten(encoder, pooled_states(encoder, sample(tokens, SENTENCES)), args.kept, decoder if keeps else None)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_towers(encoder, decoder, args.out)
 
 
 if __name__ == "__main__":

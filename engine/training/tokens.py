@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from ..errors import ConceptscapeError, CorpusError
+from ..errors import CorpusError
 from ..spaces.transformer import PAD
 from . import corpus
+from .command import answered
 
 CODES = {lang: i for i, lang in enumerate(corpus.LANGUAGES)}
 LONGEST = 62  # tokens of a sentence, without begin and end: what is longer is cut, or left out
@@ -173,21 +174,17 @@ class Tokens:
             raise CorpusError(f"{path.name} is missing or damaged; make it with engine.training.tokens.") from error
 
 
-def main(arguments: list[str] | None = None) -> int:
+@answered
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.training.tokens", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with pairs, sentences and documents")
     parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece model")
     parser.add_argument("--out", type=Path, default=Path("runs/tokens.npz"), help="the file to write (%(default)s)")
     args = parser.parse_args(arguments)
-    try:
-        tokens = Tokens.read(args.corpus, sentencepiece.SentencePieceProcessor(str(args.tokenizer)))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        tokens.save(args.out)
-        print(tokens)
-    except ConceptscapeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    tokens = Tokens.read(args.corpus, sentencepiece.SentencePieceProcessor(str(args.tokenizer)))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    tokens.save(args.out)
+    print(tokens)
 
 
 if __name__ == "__main__":
