@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from app import page  # Gradio takes seconds to import, which a wrong option need not wait for
 
-    blocks = page.build(concept_engine, store)
+    blocks = page.build(concept_engine)
     _, local, public = blocks.launch(
         server_name=chosen.host,
         server_port=port,
@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
+        app_kwargs={"routes": [page.route(concept_engine, store)]},
         **page.look(),
     )
     print(f"Conceptscape is open at {public or local}. Press Ctrl+C to end.", flush=True)

@@ -1,53 +1,58 @@
-"""The page: its parts, and which event goes to which handler."""
+"""The page: its parts, and the address by which they ask the program."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import gradio as gr
 import plotly
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from engine import Engine
 from engine.store import Store
 
 from . import view
-from .components import component
-from .handlers import Handlers
+from .components import component, read
+from .desk import Desk
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+SCRIPTS = ("pieces", "desk", "line")  # what all parts use
 
 
-def build(engine: Engine, store: Store) -> gr.Blocks:
-    """The page of one engine and one database."""
-    handlers = Handlers(engine, store)
+def build(engine: Engine) -> gr.Blocks:
+    """The page of one engine."""
     gr.set_static_paths([PLOTLY])
-
-    def landscape(_: None) -> view.Json:  # Gradio passes one argument and marks the function: a method has no room
-        return view.landscape(engine.landscape) if engine.has_landscape else {}
-
-    script = f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>'
+    plotly_script = f'<script src="/gradio_api/file={PLOTLY.as_posix()}"></script>'
     with gr.Blocks(title="Conceptscape", fill_width=True, analytics_enabled=False) as page:
-        session = gr.State()
-        bar = component("bar")
+        component("bar")
         with gr.Row(elem_id="desk"):
-            concept_list = component("concept_list")
-            concept_map = component("concept_map", functions=[landscape], head=script, scripts=["path", "landscape"])
-            inspector = component("inspector")
-        library = component("library", handlers.library(None))
+            component("concept_list")
+            component("concept_map", scripts=["path", "landscape"], head=plotly_script)
+            component("inspector")
+        component("library")
         component("abilities", view.abilities(engine))
-
-        # Progress is the page's own; and nothing here is an interface for other programs: that is the library.
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-        shown = [bar, concept_list, concept_map]
-        page.load(handlers.arrive, None, [session, *shown], **quiet)
-        for part in (bar, concept_list, inspector, library):
-            part.act(handlers.act, [session], shown, trigger_mode="multiple", **quiet)
-        inspector.look(handlers.look, [session], inspector, trigger_mode="multiple", **quiet)
-        library.look(handlers.library, [session], library, trigger_mode="multiple", **quiet)
-        concept_map.chart(handlers.chart, [session], concept_map, trigger_mode="multiple", **quiet)
-        bar.stop(handlers.stop, [session], None, trigger_mode="multiple", **quiet)
+        component("notices")
     return page
+
+
+def route(engine: Engine, store: Store) -> Route:
+    """Where the page asks: POST desk, with JSON both ways; see `Desk`."""
+    desk = Desk(engine, store)
+    threads = anyio.CapacityLimiter(40)
+
+    async def ask(request: Request) -> Response:
+        # A form of another site can send text, but no JSON.
+        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            return Response("This address takes JSON.\n", 415, media_type="text/plain")
+        body = await request.body()
+        answer = await anyio.to_thread.run_sync(desk.answer, body, limiter=threads)
+        return Response(answer, media_type="application/json")
+
+    return Route("/desk", ask, methods=["POST"])
 
 
 def look() -> dict[str, Any]:
@@ -57,8 +62,10 @@ def look() -> dict[str, Any]:
         font_mono=["ui-monospace", "monospace"],
     )
     here = Path(__file__).parent
+    scripts = "".join(read(f"{one}.js") for one in SCRIPTS)
     return {
         "theme": theme,
+        "head": f"<script>{scripts}</script>",
         "css_paths": [here / "page.css"],
         "favicon_path": here / "favicon.svg",
         "footer_links": [],

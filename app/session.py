@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from engine import ConceptNode, Document, Engine, Progress
 from engine.document import new_id
-from engine.editor import Editor
-from engine.errors import ConflictError, EditError
+from engine.editor import Editor, Step
+from engine.errors import ConflictError, EditError, MovedError, StoreError
 from engine.projection import DocumentMap, Landscape
-from engine.store import Store
-
-ENCODED_AGAIN = (
-    "This document was made with another concept space or version of it, so its sentences were encoded again; "
-    "their places on the map may differ."
-)
+from engine.store import Past, Store
 
 
 def usual_language(engine: Engine) -> str:
@@ -25,30 +21,28 @@ def usual_language(engine: Engine) -> str:
 
 
 class Session:
-    """The editor of the open document, the revision it stands on, and how it is being looked at."""
+    """The editor of an open document, the revision it stands on, and how it is being looked at."""
 
-    def __init__(self, engine: Engine, store: Store) -> None:
+    def __init__(self, engine: Engine, store: Store, document: Document, revision: int | None, model: str = "") -> None:
+        """`revision` is None for a document that is not stored; `model` the kind of concept model that writes."""
         self.engine = engine
         self.store = store
-        self.model = engine.model  # the kind of concept model that writes; empty for the default
-        self.busy = threading.Lock()  # held while the document is being changed
-        self.stop = threading.Event()  # ends the change under way
-        self.notice = ""  # one sentence that the person should read once
-        self.stop_fit = threading.Event()  # ends the fit of the document's own map
-        self.fitting: tuple[int, int] | None = None
-        self.show(Document("Untitled", usual_language(engine), engine.space.identity), None)
-
-    def show(self, document: Document, revision: int | None) -> None:
-        """Put another document on the page; `revision` is None where it was never stored."""
-        self.editor = Editor(self.engine, document, self.model)
+        undo: Sequence[Past] = ()
+        redo: Sequence[Past] = ()
+        if revision is not None:
+            history = store.history(document.id, revision)
+            undo, redo = history.undo, history.redo
+        self.editor = Editor(engine, document, model, self._steps(document.id, undo), self._steps(document.id, redo))
         self.revision = revision
         self.saved = revision is not None
+        self.unsaved = ""  # why it could not be saved
+        self.moved = False  # whether that was because the database's file is gone
         self.conflict: str | None = None
         self.reading: str | None = None  # the language it is read in; None: as written
+        self.encoded_again = False
         self.own_map: DocumentMap | None = None
         self.plane: DocumentMap | None = None  # stands in where the space has no landscape
         self.chart = self.usual_chart
-        self.stop_fit.set()
         # For each map, the vector and the point of each node that was placed there.
         self._places: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {
             "landscape": {},
@@ -56,9 +50,42 @@ class Session:
             "document": {},
         }
 
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        store: Store,
+        document_id: str,
+        progress: Progress | None = None,
+        revision: int | None = None,
+        model: str = "",
+    ) -> Session:
+        """A stored document, as it was at a revision (the newest where None).
+
+        One from other weights is encoded again, as a revision of its own. Raises StoreError, or what `Engine.adopt`
+        raises, where it can't be had.
+        """
+        stored, number = store.open(document_id, revision)
+        document = engine.adopt(stored, progress)
+        session = cls(engine, store, document, number, model)
+        if document is not stored:
+            session.save("Encode again", step="same")
+            session.encoded_again = True
+        return session
+
+    def _steps(self, document_id: str, past: Sequence[Past]) -> list[Step]:
+        return [Step(one.label, partial(self._document, document_id, one.revision)) for one in past]
+
+    def _document(self, document_id: str, revision: int) -> Document:
+        return self.engine.adopt(self.store.open(document_id, revision)[0])
+
     @property
     def document(self) -> Document:
         return self.editor.document
+
+    @property
+    def model(self) -> str:
+        return self.editor.model
 
     @property
     def lang(self) -> str:
@@ -76,35 +103,23 @@ class Session:
         if self.revision is not None and not self.saved:
             raise EditError("This document is not saved yet; press “Not saved” to try again, or export it first.")
 
-    def save(self, label: str) -> None:
+    def save(self, label: str, *, step: str = "edit", act: str = "") -> None:
         """Store the document. A conflict is kept for the person to decide; other StoreErrors are raised."""
         self.saved = False
         try:
-            self.revision = self.store.save(self.document, label, self.revision)
+            self.revision = self.store.save(self.document, label, self.revision, step=step, act=act)
         except ConflictError as conflict:
             self.conflict = str(conflict)
+        except StoreError as error:
+            self.unsaved, self.moved = str(error), isinstance(error, MovedError)
+            raise
         else:
-            self.saved, self.conflict = True, None
+            self.saved, self.conflict, self.unsaved, self.moved = True, None, "", False
 
-    def open(self, document_id: str, progress: Progress | None = None) -> None:
-        """Show a stored document; one from other weights is encoded again, as a revision of its own."""
-        self.leave()
-        self.reopen(document_id, progress)
-
-    def reopen(self, document_id: str, progress: Progress | None = None) -> None:
-        """Show a stored document in place of this tab's unsaved changes."""
-        stored, revision = self.store.open(document_id)
-        document = self.engine.adopt(stored, progress)
-        self.show(document, revision)
-        if document is not stored:
-            self.save("Encode again")
-            self.notice = ENCODED_AGAIN
-
-    def copy(self) -> None:
-        """Go on with this tab's document under a name of its own."""
+    def copy(self, act: str = "") -> Session:
+        """This tab's document under a name of its own, stored."""
         mine = replace(self.document, id=new_id(), title=f"{self.document.title} (copy)")
-        self.revision = self.store.save(mine, "Copy", None)
-        self.show(mine, self.revision)
+        return Session(self.engine, self.store, mine, self.store.save(mine, "Copy", None, act=act), self.model)
 
     # Looking
 
@@ -117,13 +132,13 @@ class Session:
     def write_with(self, model: str) -> None:
         """Let another kind of concept model write from here on. Raises WeightsError where it can't be loaded."""
         self.engine.lcm(model)
-        self.model = self.editor.model = model
+        self.editor.model = model
 
-    def sentences(self) -> list[str]:
+    def sentences(self, progress: Progress | None = None) -> list[str]:
         """The document's sentences as they are shown."""
         if self.reading is None:
             return [node.text for node in self.document.nodes]
-        return self.engine.read(self.document, self.reading)
+        return self.engine.read(self.document, self.reading, progress)
 
     @property
     def map(self) -> Landscape | DocumentMap:

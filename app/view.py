@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,25 +25,35 @@ ABILITIES = ASSETS / "abilities.json"
 FAINT_POINTS = 1500  # references drawn on a map whose references have no text
 
 
-def bar(
-    session: Session, number: int, progress: tuple[str, int, int] | None = None, download: Json | None = None
-) -> Json:
-    """`number` is the act that this answers; `progress` is (what, done, total)."""
+def parts(session: Session) -> tuple[Json, list[Exception]]:
+    """What each part of the page shows, and what was raised by those that can't show it."""
+    shown: Json = {}
+    wrong: list[Exception] = []
+    for name, draw in (("bar", bar), ("list", concept_list), ("map", concept_map)):
+        try:
+            shown[name] = draw(session)
+        except Exception as error:  # the other parts are shown all the same
+            wrong.append(error)
+    return shown, wrong
+
+
+def bar(session: Session) -> Json:
     editor = session.editor
     return {
-        "number": number,
         "document": session.document.id,
         "title": session.document.title,
+        "revision": session.revision,
         "saved": session.saved,
+        "unsaved": session.unsaved,
+        "moved": session.moved,
         "undo": editor.undo_label,
         "redo": editor.redo_label,
         "reading": session.reading,
         "languages": languages(session.engine),
         "written": session.document.lang,
         "no_model": session.engine.lacks_model,
-        "progress": progress,
+        "model": session.model,
         "conflict": session.conflict,
-        "download": download,
     }
 
 
@@ -60,8 +71,8 @@ def languages(engine: Engine) -> list[tuple[str, str, str]]:
     return [(code, language.own, language.english) for code, language in engine.space.languages.items()]
 
 
-def concept_list(session: Session, number: int, select: Sequence[str] | None = None) -> Json:
-    """The document as the list shows it; `select` are the ids to select, None to leave the selection."""
+def concept_list(session: Session) -> Json:
+    """The document as the list shows it."""
     document, shown = session.document, session.sentences()
     places = {node.id: i + 1 for i, node in enumerate(document.nodes)}
     nodes: list[Json] = []
@@ -89,10 +100,8 @@ def concept_list(session: Session, number: int, select: Sequence[str] | None = N
         name = session.engine.language(session.reading).english
         reading = {"name": name, "decoded": sum(node["decoded"] for node in nodes)}
     return {
-        "number": number,
         "document": document.id,
         "nodes": nodes,
-        "select": select,
         "reading": reading,
         **models(session),
     }
@@ -147,7 +156,6 @@ def concept_map(session: Session) -> Json:
         "document": session.document.id,
         "frame": session.chart,
         "enough": len(made) >= FEWEST,
-        "fitting": session.fitting,
         "nodes": [
             {"id": node.id, "x": round(float(x), 5), "y": round(float(y), 5), "made": own}
             for node, (x, y), own in zip(session.document.nodes, session.places(), made, strict=True)
@@ -192,7 +200,15 @@ def landscape(land: Landscape) -> Json:
     }
 
 
-def library(engine: Engine, documents: Sequence[Summary], samples: Sequence[Mapping[str, str]], lang: str) -> Json:
+def library(
+    engine: Engine,
+    documents: Sequence[Summary],
+    samples: Sequence[Mapping[str, str]],
+    lang: str,
+    faults: Mapping[str, str] = MappingProxyType({}),
+) -> Json:
+    """What can be opened; `faults` are the documents that can't be shown, and why."""
+
     def own(code: str) -> str:
         return LANGUAGES[code].english if code in LANGUAGES else code
 
@@ -202,6 +218,7 @@ def library(engine: Engine, documents: Sequence[Summary], samples: Sequence[Mapp
                 "id": one.id,
                 "title": one.title,
                 "about": f"{own(one.lang)}, {count(one.sentences, 'sentence')}, {ago(one.updated)}",
+                "fault": faults.get(one.id, ""),
                 "other": "" if one.space.split()[0] == engine.space.name else one.space.split()[0],
             }
             for one in documents
@@ -229,7 +246,14 @@ def ago(when: datetime) -> str:
     return ""
 
 
-def file_name(document: Document, extension: str) -> str:
+def download(document: Document | Summary, extension: str, text: str) -> Json:
+    """A file for the browser to keep."""
+    kinds = {"md": "text/markdown", "json": "application/json"}
+    kind = kinds.get(extension, "text/plain")
+    return {"name": file_name(document.title, extension), "type": f"{kind};charset=utf-8", "text": text}
+
+
+def file_name(title: str, extension: str) -> str:
     """The title as a file name that every system takes."""
-    kept = "".join(c if c.isalnum() or c in " -_" else " " for c in document.title)
+    kept = "".join(c if c.isalnum() or c in " -_" else " " for c in title)
     return f"{'-'.join(kept.split())[:80].strip('-') or 'document'}.{extension}"

@@ -1,53 +1,63 @@
-"""Work that takes a while: done in a thread, followed from the page, stopped on demand."""
+"""Work that takes a while: done in a thread, asked after from the page, stopped on demand."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
-from typing import TypeVar
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from engine import Progress
 from engine.errors import Cancelled
 
 T = TypeVar("T")
 
-QUIET = 0.4  # seconds before progress is shown: most edits are done by then
-EVERY = 0.2  # seconds between two looks at it
+PATIENCE = 180.0  # seconds after which work is stopped that nobody asks after: browsers wake a hidden tab each minute
 
 
-def follow(task: Callable[[Progress], T], stop: threading.Event) -> Generator[tuple[int, int], None, T]:
-    """Run `task(progress)` in a thread, yield (done, total) while it goes on, return its result or raise its error.
+class Work(Generic[T]):
+    """`task(progress)` in a thread of its own.
 
-    Once `stop` is set, the task's next call of its progress raises Cancelled.
+    After `stop`, or when nobody has asked after it for PATIENCE seconds, the task's next call of its progress raises
+    Cancelled.
     """
-    state = (0, 0)
-    finished = threading.Event()
-    results: list[T] = []
-    errors: list[BaseException] = []
 
-    def progress(done: int, total: int) -> None:
-        nonlocal state
-        if stop.is_set():
-            raise Cancelled
-        state = (done, total)
+    def __init__(self, task: Callable[[Progress], T]) -> None:
+        self.progress = (0, 0)  # (done, total); a total of 0 is unknown
+        self.stopped = False
+        self._asked = time.monotonic()
+        self._finished = threading.Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, args=[task], daemon=True).start()
 
-    def run() -> None:
+    def _run(self, task: Callable[[Progress], T]) -> None:
         try:
-            results.append(task(progress))
-        except BaseException as error:
-            errors.append(error)
+            self._result = task(self._report)
+        except BaseException as error:  # it is raised again where the result is asked for
+            self._error = error
         finally:
-            finished.set()
+            self._finished.set()
 
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        wait = QUIET
-        while not finished.wait(wait):
-            yield state
-            wait = EVERY
-    except GeneratorExit:  # the browser tab is gone
-        stop.set()
-        raise
-    if errors:
-        raise errors[0]
-    return results[0]
+    def _report(self, done: int, total: int) -> None:
+        if self.stopped or time.monotonic() - self._asked > PATIENCE:
+            raise Cancelled
+        self.progress = (done, total)
+
+    @property
+    def finished(self) -> bool:
+        return self._finished.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Ask after it: whether it is finished after at most so many seconds."""
+        self._asked = time.monotonic()
+        return self._finished.wait(seconds)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def result(self) -> T:
+        """What the finished task returned. Raises what it raised."""
+        if self._error:
+            raise self._error
+        return self._result  # type: ignore[return-value]

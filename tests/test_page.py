@@ -144,7 +144,7 @@ def selected(tab: Page) -> Locator:
 
 def settled(tab: Page) -> None:
     """Everything that was done is done and stored."""
-    tab.wait_for_function("window.conceptscape.asked === window.conceptscape.answered()")
+    tab.wait_for_function("!line.busy")
     expect(tab.locator("#bar .state")).to_have_text("Saved")
 
 
@@ -190,7 +190,7 @@ def pixels(tab: Page, x: float, y: float) -> tuple[float, float]:
 
 
 def toast(tab: Page) -> Locator:
-    return tab.locator(".toast-body")
+    return tab.locator(".toast").last
 
 
 # The tests
@@ -312,7 +312,7 @@ def test_a_writers_session(page: Page, program: Program) -> None:
     page.locator("#how-many").select_option("1")
     page.get_by_role("button", name="Continue").click()
     page.wait_for_function(
-        "document.querySelectorAll('#concept-list .sentence').length === 8 || document.querySelector('.toast-body')"
+        "document.querySelectorAll('#concept-list .sentence').length === 8 || document.querySelector('.toast')"
     )
     settled(page)
     end = program.document("Session")

@@ -2,32 +2,21 @@ const name = find(".title");
 const read = find(".read select");
 const conflict = find(".conflict");
 const menu = find(".menu");
-const act = (what, data) => desk.act(trigger, what, data);
+let shown = {}; // see view.bar
 
 const draw = () => {
-  const { title = "", document: id, saved, undo, redo, reading, languages = [], progress, conflict: clash, download, number, no_model = "" } = props.value ?? {};
-  desk.answer(number);
-  if (desk.working !== !!progress) {
-    desk.working = !!progress;
-    desk.emit("working", desk.working);
-  }
+  const { title = "", document: id, saved, undo, redo, reading, languages = [], conflict: clash, no_model = "" } = shown;
   if (document.activeElement !== name) name.value = title;
   fit();
   document.title = title ? `${title} – Conceptscape` : "Conceptscape";
 
   const state = find(".state");
-  state.hidden = !!progress || !id;
+  state.hidden = desk.working || !id;
   state.textContent = saved ? "Saved" : "Not saved";
   state.disabled = !!saved;
-  state.title = saved ? "Every change is saved as you make it" : "Try to save again";
-  find(".progress").hidden = !progress;
-  if (progress) {
-    const [label, done, total] = progress;
-    find(".progress-text").textContent = total > 1 ? `${label}: ${done} of ${total}` : label;
-    const gauge = find("progress");
-    if (total > 1) [gauge.max, gauge.value] = [total, done];
-    else gauge.removeAttribute("value");
-  }
+  state.title = saved ? "Every change is saved as you make it" : "See why, and try again";
+  if (saved) unsaved.close();
+  else if (shown.unsaved) explain();
 
   for (const [selector, what, label] of [[".undo", "Undo", undo], [".redo", "Redo", redo]]) {
     const one = find(selector);
@@ -38,6 +27,7 @@ const draw = () => {
   read.value = reading ?? "";
   read.disabled = desk.working;
   showLanguage(read);
+  desk.lang = shown.written;
   if (desk.noModel !== no_model) {
     desk.noModel = no_model;
     desk.emit("working", desk.working);
@@ -47,13 +37,12 @@ const draw = () => {
   const language = languages.find(([code]) => code === reading)?.[2];
   if (language) items.push(["reading", `Text in ${language}`]);
   find(".items").replaceChildren(...items.map(([format, text]) =>
-    make("button", { type: "button", onclick: () => ((menu.open = false), act("export", { format })) }, text)));
+    make("button", { type: "button", onclick: () => ((menu.open = false), line.act("export", { format })) }, text)));
 
   if (clash && !conflict.open) {
     find(".conflict-text").textContent = clash;
     conflict.showModal();
   } else if (!clash && conflict.open) conflict.close();
-  if (download) save(download);
   if (id) remember(id);
 };
 
@@ -64,11 +53,11 @@ const remember = (id) => {
   address.searchParams.set("doc", id);
   window.history.replaceState(null, "", address);
 };
-const save = ({ name: file, type, text }) => {
+desk.on("download", ({ name: file, type, text }) => {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: file });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-};
+});
 // A title is as wide as its words.
 const ruler = document.createElement("canvas").getContext("2d");
 const fit = () => {
@@ -78,26 +67,59 @@ const fit = () => {
 };
 
 name.addEventListener("input", fit);
-name.addEventListener("change", () => name.value.trim() !== (props.value?.title ?? "") && act("rename", { title: name.value }));
+// A title that could not be given stays to be read, until the next change of the page.
+const typed = () => name.value.trim() !== (shown.title ?? "").trim();
+name.addEventListener("change", () => {
+  const title = name.value;
+  if (typed()) line.act("rename", { title })?.then((done) => done || ((name.value = title), fit()));
+});
+desk.drafts.push(() => document.activeElement === name && typed());
 name.addEventListener("keydown", (event) => {
   if (event.key === "Enter") name.blur();
   if (event.key === "Escape") {
-    name.value = props.value?.title ?? "";
+    name.value = shown.title ?? "";
     name.blur();
   }
 });
-name.addEventListener("blur", () => name.value.trim() || (name.value = props.value?.title ?? ""));
-find(".state").addEventListener("click", () => act("save"));
-find(".stop").addEventListener("click", () => trigger("stop", {}));
-find(".undo").addEventListener("click", () => act("undo"));
-find(".redo").addEventListener("click", () => act("redo"));
-desk.on("history", (what) => !find(`.${what}`).disabled && act(what));
-read.addEventListener("change", () => (read.value === "?" ? correct() : act("read", { lang: read.value || null })));
+name.addEventListener("blur", () => name.value.trim() || (name.value = shown.title ?? ""));
+find(".stop").addEventListener("click", () => line.stop());
+find(".undo").addEventListener("click", () => line.act("undo"));
+find(".redo").addEventListener("click", () => line.act("redo"));
+desk.on("history", (what) => !find(`.${what}`).disabled && line.act(what));
+read.addEventListener("change", () => {
+  if (read.value === "?") correct();
+  else if (!line.act("read", { lang: read.value || null })) draw();
+});
+
+// How far a long act is.
+desk.on("progress", (progress) => {
+  find(".progress").hidden = !progress;
+  find(".state").hidden = !!progress || !shown.document;
+  if (!progress) return;
+  const [label, done, total] = progress;
+  find(".progress-text").textContent = total > 1 ? `${label}: ${done} of ${total}` : label;
+  const gauge = find("progress");
+  if (total > 1) [gauge.max, gauge.value] = [total, done];
+  else gauge.removeAttribute("value");
+});
+desk.on("working", () => draw());
+
+// What could not be saved.
+const unsaved = find(".unsaved");
+const explain = () => {
+  find(".unsaved-text").textContent = shown.unsaved;
+  find(".elsewhere").hidden = !shown.moved;
+  if (shown.moved && !unsaved.open) unsaved.showModal();
+};
+find(".state").addEventListener("click", () => (shown.unsaved ? (explain(), unsaved.open || unsaved.showModal()) : line.act("save")));
+for (const [selector, what] of [[".retry", "save"], [".elsewhere", "elsewhere"]])
+  find(selector).addEventListener("click", () => (unsaved.close(), line.act(what)));
+find(".unsaved .cancel").addEventListener("click", () => unsaved.close());
 
 // The language that a text was read as may be wrong.
 const written = find(".written");
 const correct = () => {
-  const { reading, languages, written: lang } = props.value;
+  const { reading, languages, written: lang } = shown;
   read.value = reading ?? "";
   showLanguage(read);
   languageMenu(find(".written select"), languages);
@@ -108,16 +130,19 @@ const correct = () => {
 find(".written .primary").addEventListener("click", () => {
   const lang = find(".written select").value;
   written.close();
-  if (lang !== props.value.written) act("written", { lang });
+  if (lang !== shown.written) line.act("written", { lang });
 });
 find(".written .cancel").addEventListener("click", () => written.close());
 find(".able").addEventListener("click", () => desk.emit("abilities"));
 find(".open").addEventListener("click", () => desk.emit("library"));
-find(".copy").addEventListener("click", () => act("copy"));
-find(".other").addEventListener("click", () => act("reopen"));
+find(".copy").addEventListener("click", () => line.act("copy"));
+find(".other").addEventListener("click", () => line.act("reopen", { document: shown.document }));
 conflict.addEventListener("cancel", (event) => event.preventDefault());
 document.addEventListener("click", (event) => menu.contains(event.target) || (menu.open = false));
 menu.addEventListener("keydown", (event) => event.key === "Escape" && ((menu.open = false), find("summary").focus()));
 
-watch("value", draw);
-draw();
+desk.shown("bar", (bar) => {
+  shown = bar;
+  draw();
+});
+line.act("arrive", { document: new URL(window.location).searchParams.get("doc") });

@@ -1,4 +1,5 @@
 const list = find(".concepts");
+let shown = {}; // see view.concept_list
 const live = find(".live");
 const composer = find("#next-sentence");
 const writer = find("#model");
@@ -49,8 +50,7 @@ const rows = (nodes) => {
 };
 
 const draw = () => {
-  const { nodes = [], select, reading, number = 0 } = props.value ?? {};
-  if (number < desk.asked) return;
+  const { nodes = [], select, reading, models = [], model } = shown;
   const first = !desk.nodes.length;
   desk.nodes = nodes;
   rows(nodes);
@@ -63,11 +63,10 @@ const draw = () => {
       : `Everything is written in ${reading.name}.`;
     find(".keep").hidden = !reading.decoded;
   }
-  const { models = [], model } = props.value ?? {};
   writer.replaceChildren(...models.map(([kind, title]) => make("option", { value: kind }, title)));
   writer.value = model;
   writer.hidden = models.length < 2;
-  desk.emit("document", props.value);
+  desk.emit("document", shown);
   desk.select(select ?? desk.selection);
   if (select?.length) {
     activate(select[select.length - 1]);
@@ -95,7 +94,7 @@ desk.on("selection", (ids) => {
   find(".where").textContent = last >= 0 && last < desk.nodes.length - 1 ? `after ${last + 1}` : "at the end";
 });
 desk.on("reveal", show); // the map asks
-writer.addEventListener("change", () => desk.act(trigger, "model", { model: writer.value }));
+writer.addEventListener("change", () => line.act("model", { model: writer.value }) || (writer.value = shown.model));
 
 // Selecting
 
@@ -153,8 +152,7 @@ const nudge = (by) => {
 const move = (ids, index) => {
   const places = ids.map(desk.index);
   if (places.every((place, i) => place === places[0] + i) && index >= places[0] && index <= places[0] + ids.length) return;
-  desk.act(trigger, "move", { ids, index });
-  if (desk.working) return;
+  if (!line.act("move", { ids, index })) return;
   const moved = desk.nodes.filter((node) => ids.includes(node.id));
   const front = desk.nodes.slice(0, index).filter((node) => !ids.includes(node.id));
   const back = desk.nodes.slice(index).filter((node) => !ids.includes(node.id));
@@ -189,7 +187,7 @@ const remove = () => {
   const ids = desk.inOrder();
   if (!ids.length) return;
   const after = desk.nodes[desk.index(ids[ids.length - 1]) + 1] ?? desk.nodes[desk.index(ids[0]) - 1];
-  desk.act(trigger, "delete", { ids, then: after?.id ?? null });
+  if (!line.act("delete", { ids, then: after?.id ?? null })) return;
   announce(`${desk.plural(ids.length, "sentence")} deleted.`);
 };
 
@@ -241,11 +239,17 @@ const write = () => {
   const text = composer.value;
   if (!text.trim()) return;
   const last = Math.max(-1, ...desk.inOrder().map(desk.index));
-  desk.act(trigger, "insert", { index: last < 0 ? desk.nodes.length : last + 1, text });
-  if (desk.working) return;
+  const done = line.act("insert", { index: last < 0 ? desk.nodes.length : last + 1, text });
+  if (!done) return;
   composer.value = "";
   grow();
+  done.then((taken) => {
+    if (taken) return;
+    composer.value = [text, composer.value].filter(Boolean).join("\n"); // given back, before what was typed since
+    grow();
+  });
 };
+desk.drafts.push(() => composer.value.trim() !== "");
 const grow = () => {
   composer.style.height = "auto";
   composer.style.height = `${composer.scrollHeight}px`;
@@ -258,8 +262,8 @@ composer.addEventListener("keydown", (event) => {
   } else if (event.key === "Escape") list.focus();
 });
 find(".composer").addEventListener("submit", (event) => event.preventDefault());
-find(".continue").addEventListener("click", () => desk.act(trigger, "continue", { n: Number(find("#how-many").value) }));
-find(".keep").addEventListener("click", () => desk.act(trigger, "translate"));
+find(".continue").addEventListener("click", () => line.act("continue", { n: Number(find("#how-many").value) }));
+find(".keep").addEventListener("click", () => line.act("translate"));
 desk.on("working", (working) => {
   const button = find(".continue");
   button.disabled = working || !!desk.noModel;
@@ -267,5 +271,7 @@ desk.on("working", (working) => {
 });
 desk.on("focus-list", () => list.focus({ preventScroll: true }));
 
-watch("value", draw);
-if (props.value?.nodes) draw();
+desk.shown("list", (value) => {
+  shown = value;
+  draw();
+});

@@ -9,7 +9,9 @@ let ready = false;
 let ghostPoint = null;
 let places = new Map(); // node id -> its place in the order
 
-const view = () => props.value ?? {};
+let shown = {}; // see view.concept_map
+let fitting = null; // how far the fit of the document's own map is: [done, total]
+const view = () => shown;
 const nodes = () => view().nodes ?? [];
 const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
 
@@ -54,7 +56,7 @@ const draw = () => {
 };
 
 const controls = () => {
-  const { fitting, enough } = view();
+  const { enough } = view();
   for (const button of element.querySelectorAll(".frames button")) {
     if (land && button.dataset.frame !== "document") button.hidden = (button.dataset.frame === "landscape") !== !!land.x;
     const own = button.dataset.frame === "document";
@@ -231,18 +233,31 @@ find(".path").addEventListener("click", () => {
   look(box.slice(0, 2), box.slice(2));
 });
 for (const button of element.querySelectorAll(".frames button")) {
-  button.addEventListener("click", () => trigger("chart", { frame: button.dataset.frame }));
+  button.addEventListener("click", () => chart(button.dataset.frame));
 }
-find(".cancel").addEventListener("click", () => trigger("chart", { frame: "stop" }));
+find(".cancel").addEventListener("click", () => chart("stop"));
+
+// Another map. That of the document is fitted in the background, and asked after until it is there.
+const chart = async (frame) => {
+  const answer = await line.ask({ ask: "chart", frame });
+  for (const [kind, text] of answer.refused ? [["warning", answer.refused]] : answer.said) desk.emit("say", { kind, text });
+  const watched = !!fitting;
+  fitting = answer.fitting ?? null;
+  if (answer.map) desk.show("map", answer.map);
+  if (fitting && !(watched && frame)) chart("");
+};
 
 desk.on("selection", (ids) => {
   mark();
   overlay();
   if (ready) reach(ids);
 });
-watch("value", draw);
-server.landscape().then((found) => {
-  land = found;
+desk.shown("map", (value) => {
+  shown = value;
+  draw();
+});
+line.ask({ ask: "landscape" }).then((found) => {
+  land = found.refused ? {} : found;
   makeNames();
   draw();
 });

@@ -1,23 +1,13 @@
-// What the parts of the page share in one browser tab: the document as shown, the selection, and the line of acts
-// to the server. Every part's script starts with this one; the first to run makes the desk.
-const desk = (window.conceptscape ??= (() => {
+// What the parts of the page share in one browser tab: the document as shown, and the selection.
+const desk = (() => {
   const listeners = {};
-  const waiting = []; // acts not sent yet: one is under way at a time, so they arrive in order
-  let sent = 0;
-  let answered = 0;
-
-  const next = () => {
-    if (sent > answered || !waiting.length) return;
-    const act = waiting.shift();
-    sent = act.data.number;
-    act.trigger("act", act.data);
-  };
+  const values = {}; // what each part was last told to show
 
   const desk = {
-    nodes: [], // the document's nodes, in order; see view.document
+    nodes: [], // the document's nodes, in order; see view.concept_list
     selection: [], // node ids, in the order they were chosen
     working: false, // a long act is under way
-    asked: 0, // the number of the last act; a view that answers an earlier one is out of date
+    drafts: [], // functions that say whether something half-typed would be lost with the page
 
     on(topic, listener) {
       (listeners[topic] ??= []).push(listener);
@@ -25,18 +15,19 @@ const desk = (window.conceptscape ??= (() => {
     emit(topic, data) {
       for (const listener of listeners[topic] ?? []) listener(data);
     },
-
-    // Ask the server to change something.
-    act(trigger, name, data = {}) {
-      if (desk.working) return desk.announce("Something is still running. Wait for it, or press Stop.");
-      desk.asked += 1;
-      waiting.push({ trigger, data: { ...data, act: name, number: desk.asked } });
-      next();
+    // Tell a part what it shows, and hear it: also what was told before the part was there.
+    show(part, value) {
+      values[part] = value;
+      desk.emit(part, value);
     },
-    answered: () => answered,
-    answer(number) {
-      answered = Math.max(answered, number ?? 0);
-      next();
+    shown(part, listener) {
+      desk.on(part, listener);
+      if (values[part]) listener(values[part]);
+    },
+    work(working) {
+      if (desk.working === working) return;
+      desk.working = working;
+      desk.emit("working", working);
     },
 
     index: (id) => desk.nodes.findIndex((node) => node.id === id),
@@ -77,54 +68,4 @@ const desk = (window.conceptscape ??= (() => {
     }
   });
   return desk;
-})());
-
-// An element: make("button", { class: "quiet", onclick: f }, "Text", child). Text is always text, never markup.
-const make = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "value" || name === "checked" || name === "disabled") node[name] = value;
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-};
-// A menu of languages, each [code, own name, English name]. A long one is searched by typing either name.
-const languageMenu = (select, languages, first = [], last = []) => {
-  const option = ([code, own]) => make("option", { value: code, lang: "" }, own);
-  select.replaceChildren(...[...first, ...languages, ...last].map(option));
-  if (languages.length <= 12) return;
-  const names = [...first, ...languages, ...last].map(([code, own, english]) => [code, !english || own === english ? own : `${own} – ${english}`]);
-  let search = select.parentElement.querySelector(".language");
-  if (!search) {
-    const list = make("datalist", { id: `languages-${Math.random().toString(36).slice(2)}` });
-    search = make("input", { class: "language", list: list.id, autocomplete: "off", spellcheck: "false", placeholder: "Find a language", "aria-label": select.getAttribute("aria-label") ?? "Language" });
-    search.list_ = list;
-    select.after(search, list);
-    select.hidden = true;
-    search.addEventListener("focus", () => (search.value = ""));
-    search.addEventListener("blur", () => search.show());
-    search.addEventListener("change", () => {
-      const typed = search.value.trim().toLowerCase();
-      const found = search.names.find(([code, name]) => [code.toLowerCase(), name.toLowerCase(), ...name.toLowerCase().split(" – ")].includes(typed));
-      if (found && found[0] !== select.value) {
-        select.value = found[0];
-        select.dispatchEvent(new Event("change"));
-      }
-      search.blur();
-    });
-  }
-  search.names = names;
-  search.show = () => {
-    search.value = names.find(([code]) => code === select.value)?.[1] ?? "";
-    search.disabled = select.disabled;
-  };
-  search.list_.replaceChildren(...names.map(([, name]) => make("option", { value: name })));
-};
-// Show in the field what its menu holds, after the menu was set by the page.
-const showLanguage = (select) => {
-  const search = select.parentElement.querySelector(".language");
-  if (search && document.activeElement !== search) search.show();
-};
-const find = (selector) => element.querySelector(selector);
+})();

@@ -8,26 +8,23 @@ let underway = false;
 let onAnswer = () => {}; // (answer, whether it is the latest)
 
 const seed = () => Math.floor(Math.random() * 1e6);
-const act = (name, data) => desk.act(trigger, name, data);
+const act = (name, data) => line.act(name, data);
 const ask = (about, data) => {
   asked += 1;
   topic = about;
-  waiting = { ...data, key: [topic, asked] };
+  waiting = { data, key: [topic, asked] };
   next();
 };
-const next = () => {
+const next = async () => {
   if (underway || !waiting) return;
-  underway = true;
-  trigger("look", waiting);
+  const { data, key } = waiting;
   waiting = null;
-};
-watch("value", () => {
-  const { key, ...answer } = props.value ?? {};
-  if (!key) return;
+  underway = true;
+  const answer = await line.ask({ ask: "look", data });
   underway = false;
   next();
   if (key[0] === topic) onAnswer(answer, key[1] === asked);
-});
+};
 
 // Pieces
 
