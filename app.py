@@ -43,11 +43,12 @@ def free_port(host: str, wanted: int | None) -> int:
         raise ConceptscapeError(f"There is no port {wanted}; choose one from 1 to 65535.")
     for port in range(PORT, PORT + 100) if wanted is None else [wanted]:
         try:
-            family = socket.getaddrinfo(host, port)[0][0]
-            with socket.socket(family) as probe:
-                if os.name == "posix":  # a port left a moment ago counts as free, as it does for the server
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
+            for address in dict.fromkeys([host, "127.0.0.1"]):  # Gradio asks for the port there too, whatever the host
+                family = socket.getaddrinfo(address, port)[0][0]
+                with socket.socket(family) as probe:
+                    if os.name == "posix":  # a port left a moment ago counts as free, as it does for the server
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((address, port))
             return port
         except socket.gaierror:
             raise ConceptscapeError(f"There is no address {host}; use 127.0.0.1 or 0.0.0.0.") from None
@@ -78,8 +79,9 @@ def load(chosen: argparse.Namespace) -> engine.Engine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
+    host = chosen.host.strip("[]")  # an IPv6 address may come as it stands in a URL
     try:
-        port = free_port(chosen.host, chosen.port)
+        port = free_port(host, chosen.port)
         store = Store(chosen.db or default_path())
         concept_engine = load(chosen)
         if concept_engine.has_landscape:
@@ -88,18 +90,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
 
-    from app import page  # Gradio takes seconds to import, which a wrong option need not wait for
+    from app import guard, page  # Gradio takes seconds to import, which a wrong option need not wait for
 
     blocks = page.build(concept_engine)
     _, local, public = blocks.launch(
-        server_name=chosen.host,
+        server_name=guard.bracketed(host),  # Gradio makes a URL of it
         server_port=port,
         share=chosen.share,
         inbrowser=not chosen.no_browser,
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
-        app_kwargs={"routes": [page.route(concept_engine, store)]},
+        run_history=False,  # Gradio's record of what was asked, which would hold people's texts
+        _app=guard.Guard(host, [page.route(concept_engine, store)]),
         **page.look(),
     )
     print(f"Conceptscape is open at {public or local}. Press Ctrl+C to end.", flush=True)

@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from contextlib import nullcontext
 
 from engine import Engine
 from engine.store import Store
@@ -23,6 +24,14 @@ from .tab import Tab, sentence
 
 TABS = 100  # kept; the one asked for least recently is forgotten first, and opened again when it asks
 NAME = re.compile(r"[0-9a-f]{32}")
+LARGE = 1_000_000  # bytes
+
+
+def read(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestError("The page asked for nothing that can be read; reload it.") from None
 
 
 class Desk:
@@ -34,17 +43,16 @@ class Desk:
         self.faults: dict[str, str] = {}  # documents that can't be shown, and why
         self._tabs: OrderedDict[str, Tab] = OrderedDict()
         self._lock = threading.Lock()
+        self._large = threading.Lock()
 
     def answer(self, body: bytes) -> bytes:
         """JSON to JSON; whatever is asked is answered, a bad request with `refused` and a sentence."""
-        try:
+        # JSON can take fifty times its bytes of memory, so large requests are read one at a time.
+        with self._large if len(body) > LARGE else nullcontext():
             try:
-                asked = json.loads(body)
-            except (ValueError, RecursionError):
-                raise RequestError("The page asked for nothing that can be read; reload it.") from None
-            found = self.ask(Data(asked))
-        except Exception as error:
-            found = {"refused": sentence(error)}
+                found = self.ask(Data(read(body)))
+            except Exception as error:
+                found = {"refused": sentence(error)}
         return json.dumps(found, allow_nan=False).encode()
 
     def ask(self, asked: Data) -> view.Json:
