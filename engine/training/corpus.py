@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ def records(path: Path) -> Iterator[tuple[str, str, str, bool]]:
 
     One that names no split is for validation. Raises CorpusError for a line that is not a document.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib's raises for a name that is too long
         path = path / DOCUMENTS
     for number, line in lines(path):
         try:
