@@ -9,6 +9,7 @@ e.decode(vectors, "fra_Latn")
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import concepts, segmentation, text
+from . import concepts, segmentation, soundness, text
 from .document import ConceptNode, Document, Provenance
-from .errors import TextError, WeightsError
+from .errors import DocumentError, TextError, WeightsError
 from .gradient import gradients
 from .spaces import CHOICE, ConceptSpace, Language, Progress, Search, load_space, unknown_language
 from .wording import ATTEMPTS, CHOICES, Continuation, refined, worded
@@ -44,7 +45,7 @@ __all__ = [
     "load",
 ]
 
-READ_LIMIT = 5_000  # sentences kept in the reading cache, about 10 MB
+READ_LIMIT = 5_000  # sentences kept in the reading cache, about 10 MB; more where one document has more
 
 
 @dataclass
@@ -53,7 +54,8 @@ class Engine:
 
     space: ConceptSpace
     model: str = ""  # the kind of concept model: "sonar-llm", "two-tower", ...; empty for the default
-    _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)
+    _read: dict[tuple[bytes, str], str] = field(default_factory=dict, repr=False)  # what was used last comes last
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)  # held to change _read
     _models: dict[str, ConceptModel] = field(default_factory=dict, repr=False)
     _ends: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # how a model's end reads
 
@@ -244,10 +246,13 @@ class Engine:
     ) -> Document:
         """A text as a document; its export is the very same text.
 
-        Raises TextError or LanguageError where it can't be read as text of that language.
+        Raises TextError or LanguageError where it can't be read as text of that language, DocumentError for a title
+        that is none, and for more sentences than one document holds.
         """
         text.check(body, self.language(lang))
+        soundness.check(Document(title, lang, self.space.identity))
         segmented = segmentation.segment(body, lang, self.fits)
+        soundness.check_count(len(segmented.pieces))
         vectors = self.encode([piece.text for piece in segmented.pieces], lang, progress)
         nodes = tuple(
             ConceptNode(piece.text, lang, vector, after=piece.after)
@@ -255,12 +260,28 @@ class Engine:
         )
         return Document(title, lang, self.space.identity, nodes, segmented.before)
 
+    def check(self, document: Document) -> None:
+        """Raise DocumentError or LanguageError, in one sentence, where a document can't be shown and edited here.
+
+        Whatever is opened or imported is checked by this; see `soundness.check` for what is looked at.
+        """
+        soundness.check(document)
+        for lang in dict.fromkeys([document.lang, *(node.lang for node in document.nodes)]):
+            self.language(lang)
+        dim = len(document.nodes[0].vector) if document.nodes else self.space.dim
+        if document.space == self.space.identity and dim != self.space.dim:
+            raise DocumentError(
+                f"The document's vectors have {dim:,} numbers and those of the {self.space.name} space have "
+                f"{self.space.dim:,}; export it again from where it came."
+            )
+
     def adopt(self, document: Document, progress: Progress | None = None) -> Document:
         """The document in this space: the same where it is at home here, else with its sentences encoded again.
 
-        Vectors of another space, or of other weights of this one, mean nothing here. Raises LanguageError or
-        TextError where a sentence can't be encoded.
+        Vectors of another space, or of other weights of this one, mean nothing here. Raises DocumentError or
+        LanguageError where it can't be shown here (see `check`), TextError where a sentence can't be encoded.
         """
+        self.check(document)
         if document.space == self.space.identity:
             return document
         vectors: dict[tuple[str, str], np.ndarray] = {}
@@ -272,19 +293,26 @@ class Engine:
 
     def read(self, document: Document, lang: str, progress: Progress | None = None) -> list[str]:
         """Each node's sentence in a language: its own text where it is written in it, else decoded with choice
-        (once)."""
+        (once).
+
+        What was decoded is kept: of all documents some READ_LIMIT sentences, those used last, but always the ones of
+        the document read last. Several threads may read at once.
+        """
         self.language(lang)
-        missing = {
-            (node.vector.tobytes(), lang): node.vector
-            for node in document.nodes
-            if node.lang != lang and (node.vector.tobytes(), lang) not in self._read
-        }
-        if missing:
+        keys = [None if node.lang == lang else (node.vector.tobytes(), lang) for node in document.nodes]
+        with self._reading:
+            said = {key: self._read[key] for key in keys if key in self._read}
+        missing = {key: n.vector for key, n in zip(keys, document.nodes, strict=True) if key and key not in said}
+        if missing:  # others may read meanwhile, so what is returned is not looked up in what all of them change
             decoded = self.decode(np.stack(list(missing.values())), lang, CHOICE, progress)
-            if len(self._read) > READ_LIMIT:
-                self._read.clear()
-            self._read.update(zip(missing, decoded, strict=True))
-        return [n.text if n.lang == lang else self._read[n.vector.tobytes(), lang] for n in document.nodes]
+            said.update(zip(missing, decoded, strict=True))
+        with self._reading:
+            for key, sentence in said.items():
+                self._read.pop(key, None)
+                self._read[key] = sentence
+            for key in list(self._read)[: max(0, len(self._read) - max(READ_LIMIT, len(said)))]:
+                del self._read[key]
+        return [said[key] if key else node.text for key, node in zip(keys, document.nodes, strict=True)]
 
     def table(self, document: Document) -> pandas.DataFrame:
         """The trajectory as a table, one row a node: what it says, where it came from and where it lies.
@@ -295,7 +323,8 @@ class Engine:
         import pandas
 
         vectors = document.vectors
-        near = concepts.cosine(vectors, vectors) if len(vectors) else np.zeros((0, 0))
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        steps = 1 - (unit[1:] * unit[:-1]).sum(1)  # of neighbours alone: of all pairs a large document has billions
         places = np.zeros((0, 2))
         if len(vectors) and self.has_landscape:
             places = self.project(vectors)
@@ -312,7 +341,7 @@ class Engine:
                 "operation": [node.provenance.operation for node in document.nodes],
                 "x": places[:, 0],
                 "y": places[:, 1],
-                "step": [float("nan"), *(1 - np.diag(near, 1))][: len(vectors)],
+                "step": [float("nan"), *steps][: len(vectors)],
             }
         )
 

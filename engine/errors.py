@@ -1,8 +1,24 @@
 """The errors a person can cause. Each message is one sentence: what happened and what to do."""
 
+LONGEST = 300  # characters of a message: what a toast can hold, and more than any sentence written here needs
+
+
+def elided(message: str) -> str:
+    """A message of at most LONGEST characters: of a longer one the middle is left out, since what happened stands at
+    its beginning and what to do at its end."""
+    half = (LONGEST - 1) // 2
+    return message if len(message) <= LONGEST else f"{message[:half]}…{message[-half:]}"
+
 
 class ConceptscapeError(Exception):
-    """Any expected failure; the page shows its message as a toast, the command line on stderr with exit code 2."""
+    """Any expected failure; the page shows its message as a toast, the command line on stderr with exit code 2.
+
+    What is quoted in a message may have any length and hold halves of characters (lone surrogates); the message has
+    LONGEST characters at most, and escapes instead of halves.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(elided(message.encode(errors="backslashreplace").decode()))
 
 
 class TextError(ConceptscapeError):
@@ -11,6 +27,10 @@ class TextError(ConceptscapeError):
 
 class LanguageError(ConceptscapeError):
     """A language that the concept space does not have."""
+
+
+class DocumentError(ConceptscapeError):
+    """A document that can't be shown, stored and edited as it is."""
 
 
 class WeightsError(ConceptscapeError):

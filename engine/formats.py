@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from . import soundness, values
 from .document import ConceptNode, Document, Provenance
-from .errors import TextError, VectorError
+from .errors import TextError
+
+T = TypeVar("T")
 
 FORMAT = "conceptscape-document"
 VERSION = 1
+SORTS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
 
 
 def to_text(document: Document, sentences: Sequence[str] | None = None) -> str:
@@ -66,38 +70,60 @@ def to_json(document: Document) -> str:
 
 
 def from_json(data: str) -> Document:
-    """A document exported by `to_json`, as a new document. Raises TextError for anything else."""
+    """A document exported by `to_json`, as a new document.
+
+    Raises TextError for anything else, and DocumentError where what it says makes no document (see `soundness`).
+    """
     try:
-        record: dict[str, Any] = json.loads(data)
-        if record["format"] != FORMAT or record["version"] != VERSION:
-            raise ValueError(f"format {record['format']}, version {record['version']}")
-        nodes = tuple(
-            ConceptNode(
-                str(n["text"]),
-                str(n["lang"]),
-                np.asarray(n["vector"], np.float32),
-                Provenance(
-                    n["provenance"]["kind"],
-                    str(n["provenance"]["operation"]),
-                    tuple(map(str, n["provenance"]["parents"])),
-                    dict(n["provenance"]["parameters"]),
-                    n["provenance"]["seed"],
-                ),
-                str(n["after"]),
-                str(n["id"]),
-            )
-            for n in record["nodes"]
-        )
-        if len({len(node.vector) for node in nodes}) > 1:
-            raise ValueError("vectors of different lengths")
-        if len({node.id for node in nodes}) < len(nodes):
-            raise ValueError("two nodes with one id")
-        return Document(
-            str(record["title"]),
-            str(record["lang"]),
-            str(record["space"]),
-            nodes,
-            str(record["before"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, VectorError) as error:
+        record = values.parse(data)
+        version = _part(record, "format", str, "it"), record.get("version")
+        if version != (FORMAT, VERSION):
+            raise ValueError("format {!r}, version {!r}".format(*version))
+        written = _part(record, "nodes", list, "it")
+        soundness.check_count(len(written))
+        title, lang, space, before = (_part(record, name, str, "it") for name in ("title", "lang", "space", "before"))
+        nodes = tuple(_node(one, f"sentence {number}") for number, one in enumerate(written, 1))
+    except ValueError as error:
         raise TextError(f"This is not a document that Conceptscape exported as JSON ({error}).") from None
+    document = Document(title, lang, space, nodes, before)
+    soundness.check(document)
+    return document
+
+
+def _node(record: Any, where: str) -> ConceptNode:
+    """A node from its record. Raises ValueError in a few words."""
+    origin = _part(record, "provenance", dict, where)
+    return ConceptNode(
+        _part(record, "text", str, where),
+        _part(record, "lang", str, where),
+        _vector(_part(record, "vector", list, where), where),
+        Provenance(
+            _part(origin, "kind", str, where),  # type: ignore[arg-type]  # checked with the document
+            _part(origin, "operation", str, where),
+            tuple(_part(origin, "parents", list, where)),
+            _part(origin, "parameters", dict, where),
+            _part(origin, "seed", object, where),  # type: ignore[arg-type]
+        ),
+        _part(record, "after", str, where),
+        _part(record, "id", str, where),
+    )
+
+
+def _vector(numbers: list[Any], where: str) -> np.ndarray:
+    """Numbers as float32 [D]. Raises ValueError where they are not that, or too large."""
+    if not set(map(type, numbers)) <= {float, int}:  # numpy would read text and true as numbers
+        raise ValueError(f"the vector of {where} is no list of numbers")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite
+        vector = np.array(numbers, np.float64).astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError(f"the vector of {where} holds a number that is too large")
+    return vector
+
+
+def _part(record: Any, name: str, kind: type[T], where: str) -> T:
+    """What a record has under a name. Raises ValueError where it has nothing there, or something of another kind."""
+    if not isinstance(record, dict) or name not in record:
+        raise ValueError(f"there is no {name!r} in {where}")
+    if not isinstance(record[name], kind):
+        raise ValueError(f"the {name!r} in {where} is not {SORTS[kind]}")
+    return record[name]

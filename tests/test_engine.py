@@ -1,10 +1,14 @@
 import subprocess
 import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from engine import Engine, Search
+from engine import ConceptNode, Engine, Language, Search
 from engine.document import Document
 from engine.errors import SeedError, TextError, VectorError, WeightsError
 from engine.wording import Continuation, refined, worded
@@ -122,3 +126,77 @@ def test_the_trajectory_as_a_table(e: Engine, story: Document) -> None:
     assert np.allclose(table[["x", "y"]], e.project(story.vectors), atol=1e-4)
     empty = e.table(Document("T", "eng_Latn", "builtin"))
     assert len(empty) == 0
+
+
+class Echo:
+    """A space that decodes at once, and counts what it decodes."""
+
+    name, identity, dim = "echo", "echo 1", 2
+    languages: ClassVar = {"eng_Latn": Language("eng_Latn", "English", "English")}
+
+    def __init__(self) -> None:
+        self.decoded = 0
+        self.waits = threading.Barrier(1)
+
+    def decode(self, vectors, lang, *, search=None, progress=None) -> list[str]:
+        self.waits.wait(5)
+        self.decoded += len(vectors)
+        return [f"{lang} {vector[0]:.0f}" for vector in vectors]
+
+
+def foreign(*numbers: int) -> Document:
+    """A document whose sentences say those numbers, in a language that is not the one it will be read in."""
+    nodes = tuple(ConceptNode(f"Nummer {i}", "deu_Latn", np.array([i, 1], np.float32)) for i in numbers)
+    return Document("Numbers", "deu_Latn", "echo 1", nodes)
+
+
+def said(*numbers: int) -> list[str]:
+    return [f"eng_Latn {i}" for i in numbers]
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.setattr("engine.READ_LIMIT", 10)
+    return Engine(Echo())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("known", [0, 1, 9, 10, 11, 12, 30])
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 25])
+def test_reading_whatever_the_cache_holds(echo: Engine, known: int, size: int) -> None:
+    """Beyond the limit the cache was emptied of what the reading had found there."""
+    for i in range(known):
+        echo.read(foreign(i), "eng_Latn")
+    assert echo.read(foreign(*range(size)), "eng_Latn") == said(*range(size))
+    decoded = echo.space.decoded  # type: ignore[attr-defined]
+    assert echo.read(foreign(*range(size)), "eng_Latn") == said(*range(size))
+    assert echo.space.decoded == decoded  # type: ignore[attr-defined]  # all of the document just read is there
+    assert len(echo._read) <= max(10, size)
+
+
+def test_what_was_read_last_is_kept(echo: Engine) -> None:
+    echo.read(foreign(*range(8)), "eng_Latn")
+    echo.read(foreign(0, 1, 2), "eng_Latn")
+    echo.read(foreign(*range(20, 26)), "eng_Latn")
+    decoded = echo.space.decoded  # type: ignore[attr-defined]
+    assert echo.read(foreign(0, 1, 2), "eng_Latn") == said(0, 1, 2)
+    assert echo.space.decoded == decoded and len(echo._read) == 10  # type: ignore[attr-defined]
+    assert echo.read(foreign(), "eng_Latn") == []
+
+
+def test_two_threads_read_at_once(echo: Engine) -> None:
+    echo.read(foreign(*range(10)), "eng_Latn")
+    echo.space.waits = threading.Barrier(2)  # type: ignore[attr-defined]  # both decode before either goes on
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(echo.read, foreign(*range(start, start + 15)), "eng_Latn") for start in (5, 100)]
+        assert [job.result() for job in jobs] == [said(*range(5, 20)), said(*range(100, 115))]
+    assert len(echo._read) == 15
+
+
+def test_a_table_of_many_sentences_takes_no_square_of_them(echo: Engine) -> None:
+    """20,000 sentences have 400 million pairs: 1.6 GB."""
+    tracemalloc.start()
+    table = echo.table(foreign(*range(1, 20_001)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(table) == 20_000 and peak < 200e6
+    assert table.step[1] == pytest.approx(1 - 3 / np.sqrt(2 * 5), abs=1e-6)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from .. import Engine, load
+from ..errors import elided
 from ..spaces import SPACES
 from .output import progress
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {elided(message)}; see {self.prog} --help.\n")
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # where a group adds its commands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -21,7 +22,7 @@ def emit(*cells: str) -> None:
 
 def check_folder(file: str) -> None:
     """Raise ConceptscapeError, before the work begins, where a file's folder is missing; `-` is standard output."""
-    if file != "-" and not Path(file).absolute().parent.is_dir():
+    if file != "-" and not os.path.isdir(Path(file).absolute().parent):  # pathlib raises for a long name
         raise ConceptscapeError(f"There is no folder {Path(file).parent} to write to; make it first.")
 
 

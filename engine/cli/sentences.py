@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import CHOICE, Search, segmentation, text
 from ..errors import TextError
+from ..spaces import MOST_BEAMS
 from .input import at_line, read_text, read_vectors, split_lines
 from .options import SEED, Commands, add_language, add_space, command, opened, whole
 from .output import check_folder, emit, progress, write
@@ -52,11 +53,15 @@ def add(commands: Commands) -> None:
     made.add_argument("file", metavar="FILE.npy", help="numbers [concepts, dimensions], or - for standard input")
     add_language(made, "the language to write in, such as fra_Latn")
     made.add_argument(
-        "--alternatives", type=whole(1, 64), default=1, metavar="N", help="up to N different sentences for each concept"
+        "--alternatives",
+        type=whole(1, MOST_BEAMS),
+        default=1,
+        metavar="N",
+        help="up to N different sentences for each concept",
     )
     way = made.add_mutually_exclusive_group()
     way.add_argument(
-        "--beam", type=whole(1, 64), metavar="N", help="search with N beams (else greedy; 5 for alternatives)"
+        "--beam", type=whole(1, MOST_BEAMS), metavar="N", help="search with N beams (else greedy; 5 for alternatives)"
     )
     way.add_argument("--seed", type=SEED, metavar="N", help="sample; the same seed gives the same sentences")
     add_space(made)

@@ -69,7 +69,7 @@ def predictions(
         group = [documents[int(i)][: model.dims.context] for i in indices[start : start + 16]]
         concepts = torch.zeros(len(group), max(map(len, group)), model.dims.concept)
         for row, document in zip(concepts, group, strict=True):
-            row[: len(document)] = torch.from_numpy(document)
+            row[: len(document)] = torch.from_numpy(np.ascontiguousarray(document, np.float32))
         real = torch.ones(concepts.shape[:2], dtype=torch.bool)
         normal = model.expectations(Batch(model.normalizer.normalize(concepts), real))
         expected = model.normalizer.denormalize(normal).numpy()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import Engine
+from .. import Engine, values
 from ..document import ConceptNode, Document
 from ..editor import Editor
 from ..errors import CorpusError, EditError, LanguageError, SheetError, TextError, VectorError
@@ -28,6 +28,7 @@ from .pairs import language_codes
 from .scores import percent
 
 COLUMNS = ("row", "context", "task", "sentence", "grammatical", "sensible")
+ORIGIN = ("function", "model", "source", "target")  # what a key says of each row, beside its seed
 MARKS = {"y": True, "1": True, "n": False, "0": False, "": None}
 SENTENCES = 3  # that a document must have: one on each side of a gap
 SHOWN = 6  # sentences of context on a side, of however many the function reads
@@ -346,12 +347,14 @@ def read_marks(data: bytes, name: str) -> dict[str, tuple[bool | None, bool | No
 def read_key(data: bytes, name: str) -> tuple[dict[str, Origin], dict[str, int]]:
     """What made each row, and for each function how often it made nothing. Raises SheetError for anything else."""
     try:
-        key = json.loads(data)
-        origins = {
-            row: Origin(**{part: str(own[part]) for part in ("function", "model", "source", "target")})
-            for row, own in key["rows"].items()
-        }
-        return origins, {str(origin): int(times) for origin, times in key["nothing"].items()}
+        key = values.parse(data)
+        made = {row: [own[part] for part in ORIGIN] for row, own in key["rows"].items()}
+        nothing = dict(key["nothing"].items())
+        if not all(isinstance(part, str) for own in made.values() for part in own):
+            raise ValueError("an origin that is no text")
+        if not all(values.is_whole(times, 0, 2**63) for times in nothing.values()):
+            raise ValueError("a count that is no whole number")
+        return {row: Origin(*own) for row, own in made.items()}, nothing
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SheetError(f"{name} is not the key of a reading sheet; put the one made with the sheet there.") from error
 

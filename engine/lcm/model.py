@@ -162,7 +162,8 @@ class Reading:
     @torch.inference_mode()
     def ends(self, concepts: np.ndarray) -> np.ndarray:
         """The chance that each of concepts [..., D] is the end of its document, [...]."""
-        return self.model.ending(self.model.normalizer.normalize(torch.from_numpy(concepts))).numpy()
+        own = torch.from_numpy(np.ascontiguousarray(concepts, np.float32))
+        return self.model.ending(self.model.normalizer.normalize(own)).numpy()
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows only; one that is named several times is there as often."""
@@ -176,8 +177,12 @@ def normal(draws: Sequence[np.random.Generator], width: int) -> Tensor:
 
 
 def checked(vectors: np.ndarray, concept: int) -> np.ndarray:
-    """Vectors as float32 [N, D]; raises VectorError where they are not that, or not finite."""
-    array = np.asarray(vectors, np.float32)
+    """Vectors as float32 [N, D], in rows as torch takes them; raises VectorError where they are not that, or not
+    finite."""
+    try:
+        array = np.ascontiguousarray(vectors, np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError("The vectors are not an array of numbers.") from error
     if array.size == 0:
         return np.zeros((0, concept), np.float32)
     if array.ndim != 2 or array.shape[1] != concept:

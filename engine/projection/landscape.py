@@ -137,9 +137,10 @@ class Landscape:
         """Turn concepts [M, D] by as little as it takes for `project` to place them at `points` [M, 2].
 
         Gauss-Newton on the network. A blend of neighbours lands 4 % of the map away from the point that was asked
-        for; turning it by some 3 degrees, which hardly ever changes its sentence, puts it there.
+        for; turning it by some 3 degrees, which hardly ever changes its sentence, puts it there. Raises VectorError.
         """
-        x, goal = torch.from_numpy(concepts), torch.from_numpy(points)
+        x = torch.from_numpy(checked(concepts, self.vectors.shape[1]))
+        goal = torch.from_numpy(checked(points, 2, "points"))
         length = x.norm(dim=1, keepdim=True)
         for _ in range(4):
             x.requires_grad_(True)

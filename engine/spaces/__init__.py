@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from ..errors import ConceptscapeError, LanguageError
+from ..errors import ConceptscapeError, LanguageError, SeedError
 
 # Called with (done, total) as work goes on. Raising `Cancelled` in it stops the work.
 Progress = Callable[[int, int], None]
@@ -24,20 +25,55 @@ class Language:
     tag: str = ""  # BCP 47: what browsers and other programs call it
 
 
+Kind = Literal["greedy", "beam", "sample", "nearest"]
+
+# Beams, and alternatives, that a search may have. Memory grows with them: a token of a beam takes 18 kB of keys and
+# values in the built-in space and 197 kB in SONAR (fp32), 32 concepts are decoded at once, and each step has a number
+# for every word of the vocabulary. So 64 beams take 3 GB in the built-in space, and in SONAR 2 GB for the words and
+# 0.4 GB for each token that is written. More would find nothing better: with many beams sentences only become shorter.
+MOST_BEAMS = 64
+MOST_TOKENS = 4_096  # what any decoder has positions for, and more
+HOTTEST = 100.0  # temperature at which all words are equally likely, to float32
+
+
 @dataclass(frozen=True)
 class Search:
     """How a concept is decoded. The same search with the same seed gives the same sentences.
 
     "nearest" is a beam search of whose sentences the one is kept whose own concept is nearest to the one decoded.
+
+    Raises ConceptscapeError for what is no search (beams and alternatives are 1 to MOST_BEAMS, the temperature is 0 or
+    more, top_p above 0 and at most 1), SeedError for a seed that is none.
     """
 
-    kind: Literal["greedy", "beam", "sample", "nearest"] = "greedy"
+    kind: Kind = "greedy"
     beams: int = 5
     temperature: float = 0.8
     top_p: float = 0.9
     seed: int = 0
     max_tokens: int | None = None  # None: what the space's own sentences take at most
     alternatives: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConceptscapeError(f"There is no search {self.kind!r}; use one of {', '.join(get_args(Kind))}.")
+        wholes = [("beams", MOST_BEAMS), ("alternatives", MOST_BEAMS), ("max_tokens", MOST_TOKENS)]
+        for name, most in wholes[: 2 if self.max_tokens is None else 3]:
+            if not _is_whole(getattr(self, name)) or not 1 <= getattr(self, name) <= most:
+                raise ConceptscapeError(
+                    f"A search has {name} from 1 to {most:,}, a whole number, not {getattr(self, name)!r}."
+                )
+        for name, lowest, highest in (("temperature", 0.0, HOTTEST), ("top_p", 0.0, 1.0)):
+            value = getattr(self, name)
+            fits = isinstance(value, int | float | np.floating) and lowest <= value <= highest  # NaN is not
+            if not fits or (name == "top_p" and value == 0):
+                raise ConceptscapeError(f"A search has a {name} from {lowest:g} to {highest:g}, not {value!r}.")
+        if not _is_whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise SeedError(f"A seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}.")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 # For whoever can wait: it reads better than greedy decoding (see `evaluation.space`) and takes several times as long.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import json
+import os
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import values
 from ..errors import CorpusError
 from ..segmentation import TWO_LETTERS, split_long
 from ..text import has_words, key
@@ -37,7 +39,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line.rstrip("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise CorpusError(f"{path.name} can't be read as gzip-compressed UTF-8 text ({error}).") from error
 
 
@@ -121,18 +123,24 @@ def records(path: Path) -> Iterator[tuple[str, str, str, bool]]:
 
     One that names no split is for validation. Raises CorpusError for a line that is not a document.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib's raises for a name that is too long
         path = path / DOCUMENTS
     for number, line in lines(path):
         try:
-            record = json.loads(line)
+            record = values.parse(line)
+            if not isinstance(record, dict):
+                raise ValueError("no object")
             lang, split, text = record["lang"], record.get("split", "valid"), record["text"]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise CorpusError(f"{path.name}, line {number}: not a document record ({error}).") from error
+            for name, value in (("language", lang), ("split", split), ("text", text)):
+                if not isinstance(value, str):
+                    raise ValueError(f"its {name} is no string")
+            text.encode()
+        except (ValueError, KeyError) as error:
+            # A UnicodeEncodeError quotes the whole text.
+            reason = "half of a character in its text" if isinstance(error, UnicodeEncodeError) else error
+            raise CorpusError(f"{path.name}, line {number}: not a document record ({reason}).") from error
         if lang not in LANGUAGES:
             raise CorpusError(f"{path.name}, line {number}: unknown language {lang!r}; use one of {LANGUAGES}.")
-        if not isinstance(text, str):
-            raise CorpusError(f"{path.name}, line {number}: not a document record (its text is no string).")
         yield lang, split, text, not record.get("truncated", False)
 
 
