@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,10 +24,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of the history: what was done, and the document before (undo) or after (redo) it."""
+    """One entry of the history: what was done, and how to get the document before (undo) or after (redo) it."""
 
     label: str
-    document: Document
+    load: Callable[[], Document]
 
 
 class Editor:
@@ -36,12 +36,20 @@ class Editor:
     An operation that raises leaves document and history as they were.
     """
 
-    def __init__(self, engine: Engine, start: Document, model: str = "") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        start: Document,
+        model: str = "",
+        undo: Iterable[Step] = (),
+        redo: Iterable[Step] = (),
+    ) -> None:
+        """Edit `start`. `undo` and `redo`: its history so far, the last step of each the first to be taken."""
         self.engine = engine
         self.model = model  # the kind of concept model that writes; empty for the engine's own
         self.document = start
-        self._undo: list[Step] = []
-        self._redo: list[Step] = []
+        self._undo = list(undo)
+        self._redo = list(redo)
 
     # History
 
@@ -62,23 +70,25 @@ class Editor:
         return self._redo[-1].label if self._redo else ""
 
     def undo(self) -> Document:
+        """Take the last step back. Raises EditError where there is none, and what loading a step raises."""
         if not self._undo:
             raise EditError("There is nothing to undo.")
-        step = self._undo.pop()
-        self._redo.append(Step(step.label, self.document))
-        self.document = step.document
-        return self.document
+        return self._step(self._undo, self._redo)
 
     def redo(self) -> Document:
+        """Take the step that was undone last again. Raises EditError where there is none, and what loading raises."""
         if not self._redo:
             raise EditError("There is nothing to redo.")
-        step = self._redo.pop()
-        self._undo.append(Step(step.label, self.document))
-        self.document = step.document
-        return self.document
+        return self._step(self._redo, self._undo)
+
+    def _step(self, source: list[Step], target: list[Step]) -> Document:
+        found = source[-1].load()  # first, since this may raise
+        target.append(_kept(source.pop().label, self.document))
+        self.document = found
+        return found
 
     def _commit(self, label: str, new: Document) -> Document:
-        self._undo.append(Step(label, self.document))
+        self._undo.append(_kept(label, self.document))
         self._redo.clear()
         self.document = new
         return new
@@ -399,3 +409,7 @@ class Editor:
         if indices != list(range(indices[0], indices[-1] + 1)):
             raise EditError(f"Select sentences that stand next to each other to {verb} them.")
         return indices
+
+
+def _kept(label: str, kept: Document) -> Step:
+    return Step(label, lambda: kept)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,8 +8,8 @@ from hypothesis import strategies as st
 from engine import Engine
 from engine.concepts import cosine, slerp
 from engine.document import Document
-from engine.editor import Editor
-from engine.errors import Cancelled, ConceptscapeError, EditError, LanguageError, TextError
+from engine.editor import Editor, Step
+from engine.errors import Cancelled, ConceptscapeError, EditError, LanguageError, StoreError, TextError
 from engine.formats import from_json, to_json, to_markdown, to_text
 
 
@@ -177,6 +179,42 @@ def test_a_failed_edit_changes_nothing(editor: Editor) -> None:
     with pytest.raises(Cancelled):
         editor.continue_(3, seed=0, progress=stop)
     assert editor.document is start and not editor.can_undo
+
+
+def test_steps_from_before_are_loaded_when_they_are_taken(e: Engine, story: Document) -> None:
+    titles = ["One", "Two", "Three", "Four"]
+    stored = {title: replace(story, title=title) for title in titles}
+    loaded: list[str] = []
+
+    def step(title: str) -> Step:
+        def load() -> Document:
+            loaded.append(title)
+            if title not in stored:
+                raise StoreError("That revision is damaged.")
+            return stored[title]
+
+        return Step(f"From {title}", load)
+
+    editor = Editor(e, stored["Three"], undo=[step("One"), step("Two")], redo=[step("Four")])
+    assert (editor.undo_label, editor.redo_label) == ("From Two", "From Four") and not loaded
+    assert editor.undo() is stored["Two"]
+    assert (editor.undo_label, editor.redo_label) == ("From One", "From Two")
+    del stored["One"]
+    with pytest.raises(StoreError):
+        editor.undo()
+    assert (editor.document, editor.undo_label, editor.redo_label) == (stored["Two"], "From One", "From Two")
+    assert editor.redo() is stored["Three"]
+    gone = stored.pop("Four")
+    with pytest.raises(StoreError):
+        editor.redo()
+    assert (editor.document, editor.undo_label, editor.redo_label) == (stored["Three"], "From Two", "From Four")
+    stored["Four"] = gone
+    assert editor.redo() is gone and not editor.can_redo
+    editor.undo()
+    editor.rename("Five")
+    assert not editor.can_redo
+    assert [editor.undo().title, editor.undo().title] == ["Three", "Two"]
+    assert loaded == ["Two", "One", "Four", "Four"]  # what was on the page is kept in memory
 
 
 def test_formats(editor: Editor) -> None:
