@@ -101,6 +101,11 @@ class Tab:
             return work.result()
         return {"state": "running", "number": number, "progress": [self._doing, *work.progress]}
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the act under way was stopped."""
+        return self._work is not None and self._work.stopped
+
     def stop(self) -> None:
         if self._work:
             self._work.stop()

@@ -45,6 +45,7 @@ __all__ = [
     "load",
 ]
 
+PORTION = 64  # sentences that are decoded before they are kept
 READ_LIMIT = 5_000  # sentences kept in the reading cache, about 10 MB; more where one document has more
 
 
@@ -296,23 +297,37 @@ class Engine:
         (once).
 
         What was decoded is kept: of all documents some READ_LIMIT sentences, those used last, but always the ones of
-        the document read last. Several threads may read at once.
+        the document read last, also where the reading was stopped half-way. Several threads may read at once.
         """
         self.language(lang)
         keys = [None if node.lang == lang else (node.vector.tobytes(), lang) for node in document.nodes]
+        # Others may read meanwhile, so what is returned is not looked up in what all of them change.
         with self._reading:
             said = {key: self._read[key] for key in keys if key in self._read}
         missing = {key: n.vector for key, n in zip(keys, document.nodes, strict=True) if key and key not in said}
-        if missing:  # others may read meanwhile, so what is returned is not looked up in what all of them change
-            decoded = self.decode(np.stack(list(missing.values())), lang, CHOICE, progress)
-            said.update(zip(missing, decoded, strict=True))
+        try:
+            wanted = list(missing)
+            for start in range(0, len(wanted), PORTION):
+                portion = wanted[start : start + PORTION]
+
+                def report(done: int, total: int, start: int = start) -> None:
+                    if progress:
+                        progress(start + done, len(wanted))
+
+                decoded = self.decode(np.stack([missing[key] for key in portion]), lang, CHOICE, report)
+                said.update(zip(portion, decoded, strict=True))
+        finally:
+            self._keep(said)
+        return [said[key] if key else node.text for key, node in zip(keys, document.nodes, strict=True)]
+
+    def _keep(self, said: dict[tuple[bytes, str], str]) -> None:
+        """Put what was read at the end of the reading cache, and drop what was used longest ago."""
         with self._reading:
             for key, sentence in said.items():
                 self._read.pop(key, None)
                 self._read[key] = sentence
             for key in list(self._read)[: max(0, len(self._read) - max(READ_LIMIT, len(said)))]:
                 del self._read[key]
-        return [said[key] if key else node.text for key, node in zip(keys, document.nodes, strict=True)]
 
     def table(self, document: Document) -> pandas.DataFrame:
         """The trajectory as a table, one row a node: what it says, where it came from and where it lies.

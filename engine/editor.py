@@ -9,7 +9,7 @@ import numpy as np
 
 from . import Continuation, Engine, concepts, document, segmentation, text
 from .document import ConceptNode, Document, Kind, Provenance, new_id
-from .errors import EditError
+from .errors import Cancelled, EditError
 from .spaces import Progress
 from .wording import other_wordings
 
@@ -258,18 +258,11 @@ class Editor:
     # The concept model
 
     def regenerate(self, node_ids: Sequence[str], seed: int, progress: Progress | None = None) -> Document:
-        """Replace neighbouring sentences by what the concept model expects after those before them."""
+        """Replace neighbouring sentences by what the concept model expects after those before them; where it is
+        stopped, as many as were written."""
         indices = self._neighbours(node_ids, "regenerate")
         nodes = list(self.document.nodes)
-        made = self.engine.continue_(
-            self.document.vectors[: indices[0]],
-            len(indices),
-            self.document.lang,
-            seed=seed,
-            progress=progress,
-            minimum=len(indices),
-            model=self.model,
-        )
+        made = self._written(self.document.vectors[: indices[0]], len(indices), seed, progress, minimum=len(indices))
         for i, one in zip(indices, made, strict=False):
             parents = tuple(node.id for node in nodes[max(0, i - 1) : i])
             origin = Provenance("generated", "regenerate", parents, {"from": nodes[i].text, **self._by()}, seed)
@@ -285,11 +278,10 @@ class Editor:
     def continue_(self, n: int, seed: int, progress: Progress | None = None) -> Document:
         """Let the concept model go on for up to `n` sentences.
 
-        It may end the document sooner, but not before one sentence: whoever asks wants at least that.
+        It may end the document sooner, but not before one sentence: whoever asks wants at least that. Where it is
+        stopped, what was written so far is kept.
         """
-        made = self.engine.continue_(
-            self.document.vectors, n, self.document.lang, seed=seed, progress=progress, minimum=1, model=self.model
-        )
+        made = self._written(self.document.vectors, n, seed, progress, minimum=1)
         if not made:
             raise EditError("What the model came up with can't be read; try again with another seed.")
         last = tuple(node.id for node in self.document.nodes[-1:])
@@ -308,6 +300,30 @@ class Editor:
         parents = (self.document.nodes[first].id, self.document.nodes[second].id)
         node = self._node(found[0], "generated", "infill", parents, self._by(), seed)
         return self._commit("Fill in", self._inserted(second, [node]))
+
+    def _written(
+        self, context: np.ndarray, n: int, seed: int, progress: Progress | None, minimum: int
+    ) -> list[Continuation]:
+        """Up to `n` sentences after a context [N, D]; those written so far where it is stopped.
+
+        Raises Cancelled where there are none.
+        """
+        made: list[Continuation] = []
+        try:
+            return self.engine.continue_(
+                context,
+                n,
+                self.document.lang,
+                seed=seed,
+                progress=progress,
+                on_concept=made.append,
+                minimum=minimum,
+                model=self.model,
+            )
+        except Cancelled:
+            if not (kept := [one for one in made if text.has_words(one.text)]):
+                raise
+            return kept
 
     def _by(self) -> dict[str, object]:
         return {"model": self.model} if self.model else {}

@@ -70,7 +70,7 @@ class TrainingError(ConceptscapeError):
 
 
 class Cancelled(ConceptscapeError):
-    """The person stopped it."""
+    """The person stopped it; `kept` says what is left of the work."""
 
-    def __init__(self) -> None:
-        super().__init__("Stopped; nothing was changed.")
+    def __init__(self, kept: str = "nothing was changed") -> None:
+        super().__init__(f"Stopped; {kept}.")

@@ -186,7 +186,10 @@ def remove(tab: Tab, data: Data, progress: Progress) -> None:
 
 
 def read(tab: Tab, data: Data, progress: Progress) -> None:
-    tab.session.read(data.maybe("lang"), progress)
+    try:
+        tab.session.read(data.maybe("lang"), progress)
+    except Cancelled:
+        raise Cancelled("what was translated so far is kept for the next time") from None
 
 
 def export(tab: Tab, data: Data, progress: Progress) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..tab import Tab
 
 
+MOST = 100  # sentences that are asked for at once
+
+
 def vary(tab: Tab, data: Data, progress: Progress) -> None:
     tab.session.editor.vary(data.text("id"), data.number("amount"), data.whole("seed"))
 
@@ -36,11 +39,19 @@ def place(tab: Tab, data: Data, progress: Progress) -> None:
 
 def regenerate(tab: Tab, data: Data, progress: Progress) -> None:
     tab.session.editor.regenerate(data.texts("ids"), data.whole("seed"), progress)
+    tell_kept(tab)
 
 
 def continue_(tab: Tab, data: Data, progress: Progress) -> None:
     # The seed follows the document's length: going on again goes elsewhere, doing it over gives the same.
-    tab.session.editor.continue_(data.whole("n"), len(tab.session.document.nodes), progress)
+    tab.session.editor.continue_(min(data.whole("n"), MOST), len(tab.session.document.nodes), progress)
+    tell_kept(tab)
+
+
+def tell_kept(tab: Tab) -> None:
+    """Say that a stopped act kept what it had written."""
+    if tab.stopped:
+        tab.notice = "Stopped; the sentences written so far are kept, and Undo takes them back."
 
 
 def infill(tab: Tab, data: Data, progress: Progress) -> None:
