@@ -57,6 +57,10 @@ class ConflictError(StoreError):
     """The document was saved from elsewhere since it was opened."""
 
 
+class MovedError(StoreError):
+    """The database was deleted, moved or replaced while it was open; it can be saved to another file."""
+
+
 class CorpusError(ConceptscapeError):
     """A line of a training corpus that can't be used."""
 

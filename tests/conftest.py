@@ -1,13 +1,15 @@
-"""One engine on the shipped weights for all tests: loading it once keeps the suite fast."""
+"""One engine on the shipped weights for all tests: loading it once keeps the suite fast; and a database for each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import engine
 from engine.document import Document
+from engine.store import Store
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 
@@ -20,3 +22,9 @@ def e() -> engine.Engine:
 @pytest.fixture(scope="session")
 def story(e: engine.Engine) -> Document:
     return e.import_text((SAMPLES / "the-monkey-and-the-crocodile.txt").read_text("utf-8"), "eng_Latn", "The Monkey")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "documents.db", timeout=0.2) as opened:
+        yield opened
