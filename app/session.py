@@ -13,7 +13,7 @@ from engine.document import new_id
 from engine.editor import Editor, Step
 from engine.errors import ConflictError, EditError, MovedError, StoreError
 from engine.projection import DocumentMap, Landscape
-from engine.store import Past, Store
+from engine.store import Past, StepKind, Store
 
 
 def usual_language(engine: Engine) -> str:
@@ -36,6 +36,7 @@ class Session:
         self.revision = revision
         self.saved = revision is not None
         self.unsaved = ""  # why it could not be saved
+        self._unstored: list[tuple[Document, str, StepKind, str]] = []  # what could not: document, label, step, act
         self.moved = False  # whether that was because the database's file is gone
         self.conflict: str | None = None
         self.reading: str | None = None  # the language it is read in; None: as written
@@ -103,11 +104,22 @@ class Session:
         if self.revision is not None and not self.saved:
             raise EditError("This document is not saved yet; press “Not saved” to try again, or export it first.")
 
-    def save(self, label: str, *, step: str = "edit", act: str = "") -> None:
-        """Store the document. A conflict is kept for the person to decide; other StoreErrors are raised."""
-        self.saved = False
+    def save(self, label: str, *, step: StepKind = "edit", act: str = "") -> None:
+        """Store the document, and before it what could not be stored earlier, each as the step that it was.
+
+        A conflict is kept for the person to decide; other StoreErrors are raised.
+        """
+        self._unstored.append((self.document, label, step, act))
+        self.retry()
+
+    def retry(self) -> None:
+        """Store what could not be stored so far. Raises StoreError."""
+        self.saved = not self._unstored
         try:
-            self.revision = self.store.save(self.document, label, self.revision, step=step, act=act)
+            while self._unstored:
+                document, label, step, act = self._unstored[0]
+                self.revision = self.store.save(document, label, self.revision, step=step, act=act)
+                self._unstored.pop(0)
         except ConflictError as conflict:
             self.conflict = str(conflict)
         except StoreError as error:

@@ -11,7 +11,7 @@ import threading
 from engine import ConceptNode, Document, Engine, Progress
 from engine.errors import Cancelled, ConceptscapeError, DocumentError, StoreError
 from engine.projection import DocumentMap
-from engine.store import Store, Summary
+from engine.store import StepKind, Store, Summary
 
 from . import view
 from .acts import ACTS, Act
@@ -151,7 +151,7 @@ class Tab:
             shown["list"]["select"] = self._selected(before, data)
         return {"state": "answered", "number": number, "done": done, "said": said, "download": self.download, **shown}
 
-    def _named(self, what: str) -> tuple[str, str]:
+    def _named(self, what: str) -> tuple[StepKind, str]:
         """The kind of step that an act is in the history, and its label where that is not the editor's own."""
         if what == "undo":
             return "undo", f"Undo {self.session.editor.undo_label}"

@@ -260,9 +260,31 @@ def test_an_edit_that_can_not_be_stored_stays_and_is_not_called_saved(
         assert tab.texts[0] == "A storm came."
         assert tab.act("new", lang="eng_Latn")["done"] is False
         assert "not saved yet" in tab.said[0]
+        tab.act("rename", title="Storm")
+        tab.act("undo")
     tab.act("save")
     assert tab.bar["saved"]
     assert store.open(tab.bar["document"])[0].nodes[0].text == "A storm came."
+    steps = [(one.label, one.step) for one in store.revisions(tab.bar["document"])]
+    assert steps[:3] == [("Undo Rename", "undo"), ("Rename", "edit"), ("Rewrite", "edit")]  # each as what it was
+    assert (tab.bar["undo"], tab.bar["redo"]) == ("Rewrite", "Rename")
+
+
+def test_a_database_that_is_gone_is_said_and_everything_goes_on_elsewhere(e: Engine, tab: Tab, store: Store) -> None:
+    old = store.path
+    old.unlink()
+    tab.act("rewrite", id=tab.ids[0], text="A storm came.")
+    assert (tab.bar["saved"], tab.bar["moved"]) == (False, True)
+    assert "deleted or moved" in tab.bar["unsaved"] and not old.exists()
+    assert tab.act("save")["bar"]["saved"] is False  # it is still gone
+    tab.act("elsewhere")
+    assert tab.bar["saved"] and "documents-2.db" in tab.said[0]
+    tab.act("rename", title="Rescued")
+    with Store(old.parent / "documents-2.db") as fresh:
+        rescued = fresh.open(tab.bar["document"])[0]
+        assert (rescued.title, rescued.nodes[0].text) == ("Rescued", "A storm came.")
+        assert len(fresh.documents()) == 2  # the sample as well
+        assert Tab(e, fresh, rescued.id).bar["undo"] == "Rename"
 
 
 def test_an_unexpected_error_is_one_plain_sentence(

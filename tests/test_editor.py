@@ -173,12 +173,31 @@ def test_a_failed_edit_changes_nothing(editor: Editor) -> None:
         assert str(caught.value).endswith((".", ")"))
     assert editor.document is start and not editor.can_undo
 
+
+def test_what_was_written_before_stop_is_kept(e: Engine, story: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise Cancelled
+
+    editor = Editor(e, story)
+    before = story.text
+    editor.continue_(5, seed=0, progress=stop)
+    assert editor.document.text.startswith(before.rstrip()) and len(editor.document.nodes) == len(story.nodes) + 2
+    whole = Editor(e, story).continue_(2, seed=0)
+    assert [n.text for n in whole.nodes] == [n.text for n in editor.document.nodes]
+    editor.undo()
+    assert editor.document is story
+    editor.regenerate(ids(editor)[-3:], seed=0, progress=stop)
+    assert [n.provenance.operation for n in editor.document.nodes[-3:]] == ["regenerate", "regenerate", "import"]
+
+    def at_once(*_: object, **__: object) -> None:
         raise Cancelled
 
+    editor.undo()
+    monkeypatch.setattr(Engine, "continue_", at_once)
     with pytest.raises(Cancelled):
-        editor.continue_(3, seed=0, progress=stop)
-    assert editor.document is start and not editor.can_undo
+        editor.continue_(3, seed=0)
+    assert editor.document is story and not editor.can_undo
 
 
 def test_steps_from_before_are_loaded_when_they_are_taken(e: Engine, story: Document) -> None:

@@ -160,12 +160,12 @@ def bring(tab: Tab, document: Document) -> None:
 
 
 def save(tab: Tab, data: Data, progress: Progress) -> None:
-    tab.session.save("Save", step="same")
+    tab.session.retry()
 
 
 def save_elsewhere(tab: Tab, data: Data, progress: Progress) -> None:
     path = tab.store.save_elsewhere()
-    tab.session.save("Save", step="same")
+    tab.session.retry()
     tab.notice = f"Everything is in {path} now; start the program with --db and this name to find it again."
 
 

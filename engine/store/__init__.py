@@ -7,8 +7,8 @@ and one revision (the list of node versions, with the spacing that follows each)
 from __future__ import annotations
 
 import json
-import sys
 import sqlite3
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
