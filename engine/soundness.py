@@ -141,7 +141,7 @@ def _check_provenance(origin: Provenance, where: str) -> None:
         raise DocumentError(f"The parameters in {where} are no values by name.")
     if not origin.parameters:
         return
-    _check_values(dict(origin.parameters), f"The parameters in {where}")
+    _check_values(dict(origin.parameters), f"the parameters in {where}")
     if origin.operation not in OPERATIONS:  # of a version to come
         return
     for name, (fits, what) in PARAMETERS.items():
@@ -152,26 +152,28 @@ def _check_provenance(origin: Provenance, where: str) -> None:
         raise DocumentError(f"There are {len(weights)} weights for {len(origin.parents)} parents in {where}.")
 
 
-def _check_values(value: Any, what: str) -> None:
+def _check_values(value: Any, where: str) -> None:
     """Raise DocumentError where a value is not one that JSON has, or a very large one."""
     left, rest = VALUES, [(value, 0)]
     while rest:
         one, depth = rest.pop()
         if isinstance(one, dict):
             for name in one:
-                _check_text(name, what, CHARACTERS)
+                _check_text(name, f"A name in {where}", CHARACTERS)
         if isinstance(one, dict | list):
             left -= len(one)
             if left < 0 or depth == DEPTH:
-                raise DocumentError(f"{what} hold more than {VALUES:,} values, or are nested more than {DEPTH} deep.")
+                raise DocumentError(
+                    f"There are more than {VALUES:,} values in {where}, or some nested more than {DEPTH} deep."
+                )
             rest += [(inner, depth + 1) for inner in (one.values() if isinstance(one, dict) else one)]
         elif isinstance(one, str):
-            _check_text(one, what, CHARACTERS)
+            _check_text(one, f"A text in {where}", CHARACTERS)
         elif isinstance(one, float):
             if not math.isfinite(one):
-                raise DocumentError(f"{what} hold {one}, which is no number.")
+                raise DocumentError(f"There is {one} in {where}, which is no number.")
         elif not (one is None or isinstance(one, bool) or values.is_whole(one, -(2**63), 2**63 - 1)):
-            raise DocumentError(f"{what} hold a value that JSON has not.")
+            raise DocumentError(f"There is a value in {where} that JSON has not.")
 
 
 def _check_name(name: Any, what: str) -> None:
