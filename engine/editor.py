@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import Continuation, Engine, concepts, document, segmentation, text
+from . import Continuation, Engine, concepts, document, segmentation, soundness, text
 from .document import ConceptNode, Document, Kind, Provenance, new_id
 from .errors import Cancelled, EditError
 from .spaces import Progress
@@ -88,6 +88,7 @@ class Editor:
         return found
 
     def _commit(self, label: str, new: Document) -> Document:
+        soundness.check(new, self.document)
         self._undo.append(_kept(label, self.document))
         self._redo.clear()
         self.document = new
@@ -333,7 +334,7 @@ class Editor:
         texts = self.engine.read(self.document, lang, progress)
         nodes = tuple(
             node
-            if node.lang == lang
+            if node.lang == lang or not text.has_words(words)  # what can't be said in it stays as it is
             else replace(
                 node,
                 text=words,

@@ -60,7 +60,7 @@ def shown(e: Engine, document: Document) -> None:
     assert len(table) == len(document.nodes) and np.isfinite(table[["x", "y"]].to_numpy()).all()
     assert formats.to_text(document) == document.text
     formats.to_markdown(document).encode()
-    assert view.file_name(document, "json")
+    assert view.file_name(document.title, "json")
     if document.nodes:
         assert np.isfinite(e.project(document.vectors)).all()
 

@@ -179,14 +179,14 @@ def test_what_was_written_before_stop_is_kept(e: Engine, story: Document, monkey
         if done == 2:
             raise Cancelled
 
-    editor = Editor(e, story)
-    before = story.text
+    begun = replace(story, nodes=story.nodes[:8])
+    editor = Editor(e, begun)
     editor.continue_(5, seed=0, progress=stop)
-    assert editor.document.text.startswith(before.rstrip()) and len(editor.document.nodes) == len(story.nodes) + 2
-    whole = Editor(e, story).continue_(2, seed=0)
+    assert len(editor.document.nodes) == 10
+    whole = Editor(e, begun).continue_(2, seed=0)
     assert [n.text for n in whole.nodes] == [n.text for n in editor.document.nodes]
     editor.undo()
-    assert editor.document is story
+    assert editor.document is begun
     editor.regenerate(ids(editor)[-3:], seed=0, progress=stop)
     assert [n.provenance.operation for n in editor.document.nodes[-3:]] == ["regenerate", "regenerate", "import"]
 
@@ -197,7 +197,7 @@ def test_what_was_written_before_stop_is_kept(e: Engine, story: Document, monkey
     monkeypatch.setattr(Engine, "continue_", at_once)
     with pytest.raises(Cancelled):
         editor.continue_(3, seed=0)
-    assert editor.document is story and not editor.can_undo
+    assert editor.document is begun and not editor.can_undo
 
 
 def test_steps_from_before_are_loaded_when_they_are_taken(e: Engine, story: Document) -> None:

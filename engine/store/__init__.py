@@ -19,11 +19,12 @@ from typing import Any, Self
 
 import sqlite_utils
 
+from .. import soundness
 from ..document import Document
 from ..errors import ConflictError, MovedError, StoreError, VectorError
 from .database import Database, create_beside, default_path, shown
 from .history import History, Past, StepKind, rebuild
-from .rows import check_texts, cleaned, to_moment, to_node, to_path, to_row
+from .rows import cleaned, to_moment, to_node, to_path, to_row
 
 __all__ = ["History", "Past", "Revision", "StepKind", "Store", "Summary", "default_path"]
 
@@ -95,16 +96,12 @@ class Store:
 
         `base` is the revision that the document was made from, None for a document not stored yet. `step` is what the
         revision is in the history, for a document's first one always "same"; `act` says which act made it. Raises
-        ConflictError where the stored document has moved on or is gone, MovedError where the file was deleted, moved
-        or replaced, other StoreErrors where it can't be written; then nothing is saved.
+        DocumentError for a document that is not sound, ConflictError where the stored document has moved on or is
+        gone, MovedError where the file was deleted, moved or replaced, other StoreErrors where it can't be written;
+        then nothing is saved.
         """
+        soundness.check(document)
         versions = [to_row(document, node) for node in document.nodes]
-        check_texts((document.id, document.title, document.lang, document.space, document.before, label, act))
-        dims = {len(node.vector) for node in document.nodes}
-        if len(dims) > 1:
-            raise StoreError(
-                f"“{shown(document.title)}” mixes concepts of different spaces and can't be saved; undo that step."
-            )
         with self._lock:
             with self._database.writing():
                 stored = self._database.row("select revision, dim from documents where id = ?", document.id)
@@ -122,7 +119,7 @@ class Store:
                     "title": document.title,
                     "lang": document.lang,
                     "space": document.space,
-                    "dim": dims.pop() if dims else (stored["dim"] if stored else 0),
+                    "dim": len(document.nodes[0].vector) if document.nodes else (stored["dim"] if stored else 0),
                 }
                 saved = self._db.execute("select coalesce(max(saved), 0) + 1 from documents").fetchone()[0]
                 summary = {**head, "sentences": len(path), "revision": number, "updated": now, "saved": saved}

@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from ..document import ConceptNode, Document, Provenance
-from ..errors import StoreError, VectorError
-from .database import shown
+from ..errors import VectorError
 
 FLOAT = np.dtype("<f4")  # little-endian on every machine, so that a file can be carried between them
 
 
-def check_texts(texts: Iterable[str]) -> None:
-    """SQLite holds UTF-8, which has no half of a surrogate pair. Raises StoreError where there is one."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise StoreError(
-                f"The text “{shown(text)}” holds half of a character (a lone surrogate) and can't be saved; remove it."
-            ) from error
-
-
 def to_row(document: Document, node: ConceptNode) -> dict[str, Any]:
-    """The row of a node, and the spacing `after` it, which belongs to the place and not to the node version.
-
-    Raises StoreError where the node holds something that can't be stored.
-    """
-    check_texts((node.id, node.text, node.lang, node.after))
-    try:
-        provenance = json.dumps(
-            vars(node.provenance) | {"parameters": dict(node.provenance.parameters)}, sort_keys=True
-        )
-    except (TypeError, ValueError) as error:
-        raise StoreError(
-            f"The history of “{shown(node.text)}” holds a value that can't be saved ({shown(error)}); undo that step."
-        ) from error
+    """The row of a sound document's node, and the spacing `after` it, which belongs to the place and not to the node
+    version."""
+    provenance = json.dumps(vars(node.provenance) | {"parameters": dict(node.provenance.parameters)}, sort_keys=True)
     vector = node.vector.astype(FLOAT).tobytes()
     digest = hashlib.blake2b(vector, digest_size=16)
     digest.update(json.dumps([node.id, node.text, node.lang, provenance]).encode())
