@@ -254,7 +254,7 @@ def test_no_folder_takes_the_new_file(store: Store) -> None:
 
 def test_sentences_stay_short(tmp_path: Path) -> None:
     folder = tmp_path.joinpath(*["a long folder name " * 5] * 3)
-    name = "a very long title\n" * 200
+    name = "a very long title\n" * 50
     with Store(folder / "documents.db") as store:
         document = replace(BASE, title=name)
         store.save(document, name, None)
