@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from gradio.routes import App, ORJSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
@@ -111,6 +112,8 @@ class Guard(App):
 
         try:
             await super().__call__(scope, counted, sent)
+        except ClientDisconnect:
+            return  # the connection broke within the question; nobody is there to be answered
         except Exception as raised:
             if started:
                 raise

@@ -9,6 +9,7 @@ import random
 import re
 import runpy
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -326,6 +327,16 @@ def test_the_machine_s_faults_are_not_the_request_s(
     status, _, body = door.ask()
     assert (status, body) == (500, b"Something went wrong here; the terminal says more.\n")
     assert type(error).__name__ in capfd.readouterr().err
+
+
+def test_a_connection_that_breaks_within_a_question_is_no_error(door: Door, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", door.port)) as cut:
+        head = f"POST {DESK} HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\nContent-Type: application/json\r\n"
+        cut.sendall(f'{head}Content-Length: 1000\r\n\r\n{{"ask":'.encode())
+        while not door.reached:
+            time.sleep(0.01)
+    assert door.ask()[0] == 200  # in the same loop, after it
+    assert capfd.readouterr().err == ""
 
 
 # Generated requests
