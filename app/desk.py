@@ -10,7 +10,8 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from engine import Engine
 from engine.store import Store
@@ -63,14 +64,17 @@ class Desk:
         name = asked.text("tab")
         if not NAME.fullmatch(name):
             raise RequestError("The page gave no name of a tab; reload it.")
-        tab = self._tab(name)
+        if what == "leave":
+            self._leave(name)
+            return {}
+        with self._tab(name) as tab:
+            return self._of(tab, what, asked)
+
+    def _of(self, tab: Tab, what: str, asked: Data) -> view.Json:
         if what == "act":
             return tab.ask(asked.whole("number"), asked.text("act"), asked.part("data"), asked.part("at"))
         if what == "stop":
             tab.stop()
-            return {}
-        if what == "leave":
-            self._leave(tab)
             return {}
         if what == "library":
             return self.library(tab)
@@ -87,20 +91,27 @@ class Desk:
         lang = tab.opened.document.lang if tab.opened else usual_language(self.engine)
         return view.library(self.engine, self.store.documents(), samples(), lang, self.faults)
 
-    def _tab(self, name: str) -> Tab:
+    @contextmanager
+    def _tab(self, name: str) -> Iterator[Tab]:
+        """The tab of a name, which is not forgotten while it is asked: what it does would be done again by another."""
         with self._lock:
             tab = self._tabs.get(name) or Tab(name, self.engine, self.store, self.faults)
             self._tabs[name] = tab
             self._tabs.move_to_end(name)
+            tab.asked += 1
             if len(self._tabs) > TABS:
                 for other in [one for one in self._tabs.values() if one.idle][: len(self._tabs) - TABS]:
-                    if other is not tab:
-                        del self._tabs[other.name]
-            return tab
+                    del self._tabs[other.name]
+        try:
+            yield tab
+        finally:
+            with self._lock:
+                tab.asked -= 1
 
-    def _leave(self, tab: Tab) -> None:
+    def _leave(self, name: str) -> None:
         """The page was closed or loaded again; nobody will ask after its work."""
-        tab.stop()
         with self._lock:
-            if tab.opened is None or (tab.opened.saved and not tab.opened.conflict):
-                self._tabs.pop(tab.name, None)
+            if tab := self._tabs.get(name):
+                tab.stop()
+                if tab.idle:
+                    del self._tabs[name]

@@ -43,6 +43,7 @@ class Tab:
         self.act = ""  # names the act under way to the store, which then knows whether it was done
         self.download: view.Json | None = None  # a file that the act under way made
         self.notice = ""  # a sentence that the person should read once
+        self.asked = 0  # questions that are being answered
         self.fit: Work[DocumentMap] | None = None  # of the document's own map
         self._fitted: tuple[ConceptNode, ...] = ()  # what it is fitted to
         self._number = 0  # of the last act
@@ -114,7 +115,7 @@ class Tab:
     def idle(self) -> bool:
         """Whether nothing would be lost if the tab were forgotten."""
         working = self._work and not self._work.finished
-        return not working and (self.opened is None or (self.opened.saved and not self.opened.conflict))
+        return not (self.asked or working) and (self.opened is None or (self.opened.saved and not self.opened.conflict))
 
     def _answer(self, number: int, what: str, act: Act, data: Data, at: Data, progress: Progress) -> view.Json:
         """Do an act, store it and show what there is then. Raises nothing: every act is answered."""

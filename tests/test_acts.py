@@ -13,6 +13,7 @@ from tabs import Tab
 
 from app.acts import ACTS
 from app.desk import Desk
+from app.tab import Tab as AppTab
 from engine import Engine
 from engine.editor import Editor
 from engine.errors import StoreError
@@ -174,6 +175,34 @@ def test_a_tab_that_left_is_forgotten_and_one_with_unsaved_work_is_not(
     monkeypatch.setattr("app.desk.TABS", 3)
     others = [Tab(tab.session.engine, tab.session.store, desk=tab.desk) for _ in range(5)]
     assert tab.name in tab.desk._tabs and others[0].name not in tab.desk._tabs and len(tab.desk._tabs) <= 4
+
+
+def test_a_tab_is_not_forgotten_while_it_is_asked(tab: Tab, e: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Tab(e, tab.session.store, desk=tab.desk)
+    monkeypatch.setattr("app.desk.TABS", 1)
+    ask = AppTab.ask
+
+    def interrupted(asked: AppTab, *question: Any) -> Any:
+        if asked.name == tab.name:
+            other.look(want="between")
+            assert tab.name in tab.desk._tabs
+        return ask(asked, *question)
+
+    monkeypatch.setattr(AppTab, "ask", interrupted)
+    assert tab.act("rename", title="Once")["done"]
+    assert other.act("show")["done"] and list(tab.desk._tabs) == [other.name]
+
+
+def test_leaving_does_not_forget_an_act_under_way(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    rename = Editor.rename
+    monkeypatch.setattr(Editor, "rename", lambda *values: go_on.wait(30) and rename(*values))
+    tab.number += 1
+    assert tab.once("rename", tab.number, title="Once")["state"] == "running"
+    tab.ask("leave")  # held up on its way: the page is shown again
+    assert tab.name in tab.desk._tabs
+    go_on.set()
+    assert tab.settle("rename", title="Once")["done"] and not tab.bar["conflict"]
 
 
 BAD: list[Any] = [
