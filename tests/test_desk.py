@@ -287,6 +287,18 @@ def test_a_database_that_is_gone_is_said_and_everything_goes_on_elsewhere(e: Eng
         assert Tab(e, fresh, rescued.id).bar["undo"] == "Rename"
 
 
+def test_two_tabs_go_on_in_the_same_new_database(e: Engine, tab: Tab, store: Store) -> None:
+    other = Tab(e, store, desk=tab.desk)
+    other.act("new")
+    store.path.unlink()
+    for one in (tab, other):
+        one.act("rename", title="A storm")
+        assert one.bar["moved"]
+    for one in (tab, other):
+        one.act("elsewhere")
+        assert one.bar["saved"] and "documents-2.db" in one.said[0]
+
+
 def test_an_unexpected_error_is_one_plain_sentence(
     tab: Tab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import Document, Progress, formats
-from engine.errors import Cancelled, ConceptscapeError, TextError
+from engine.errors import Cancelled, ConceptscapeError, MovedError, TextError
 from engine.text import from_bytes, guess
 
 from .. import view
@@ -23,6 +24,7 @@ ENCODED_AGAIN = (
     "This document was made with another concept space or version of it, so its sentences were encoded again; "
     "their places on the map may differ."
 )
+ELSEWHERE = threading.Lock()  # of several tabs the first one makes the new database, and the others go on in it
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
 
 
@@ -164,9 +166,13 @@ def save(tab: Tab, data: Data, progress: Progress) -> None:
 
 
 def save_elsewhere(tab: Tab, data: Data, progress: Progress) -> None:
-    path = tab.store.save_elsewhere()
-    tab.session.retry()
-    tab.notice = f"Everything is in {path} now; start the program with --db and this name to find it again."
+    with ELSEWHERE:
+        try:
+            tab.session.retry()
+        except MovedError:
+            tab.store.save_elsewhere()
+            tab.session.retry()
+    tab.notice = f"Everything is in {tab.store.path} now; start the program with --db and this name to find it again."
 
 
 def copy(tab: Tab, data: Data, progress: Progress) -> None:
