@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 # Before Gradio is imported: it reads these once. Nothing here talks to the network.
@@ -77,12 +79,20 @@ def load(chosen: argparse.Namespace) -> engine.Engine:
     return engine.load(chosen.space, chosen.lcm, sonar_dir=chosen.sonar_dir, device=chosen.device, progress=progress)
 
 
+def keep_log(database: Path) -> None:
+    """What nobody expected goes into a file beside the database, in full; the page only says that something did."""
+    handler = RotatingFileHandler(database.with_suffix(".log"), maxBytes=1_000_000, backupCount=1, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+    logging.getLogger("conceptscape").addHandler(handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
     host = chosen.host.strip("[]")  # an IPv6 address may come as it stands in a URL
     try:
         port = free_port(host, chosen.port)
         store = Store(chosen.db or default_path())
+        keep_log(store.path)
         concept_engine = load(chosen)
         if concept_engine.has_landscape:
             concept_engine.landscape  # noqa: B018 - so that a missing file is told here

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import sqlite3
-import traceback
 from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from .page import PLOTLY
+
+log = logging.getLogger("conceptscape")
 
 BODY = 12_000_000  # bytes: the page sends files of up to 8 MB, a third larger as base64; Gradio reads without end
 NAME = r"[\w-]{1,100}(\.[\w-]{1,50}){0,3}"  # of a file: no way up, no slash, no longer than file systems take
@@ -124,9 +126,9 @@ class Guard(App):
             return await answer(send, *TOO_LARGE)
         # Gradio checks little of what it is sent, so nearly all that it raises comes from the request. What the machine
         # is to blame for (disk, memory, database) is not told as the request's fault.
-        status, sentence = 500, "Something went wrong here; the terminal says more."
+        status, sentence = 500, "Something went wrong here; the log file beside the database says more."
         if error:
-            traceback.print_exception(error)
+            log.error("unexpected", exc_info=error)
             if not isinstance(error, (OSError, MemoryError, sqlite3.Error)):
                 status, sentence = 400, "The server can make nothing of this request. Reload the page and try again."
         await answer(send, status, sentence)

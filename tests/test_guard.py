@@ -311,32 +311,32 @@ def test_a_websocket_is_closed_before_it_opens(door: Door) -> None:
 
 
 def test_what_gradio_raises_is_answered_in_a_sentence(
-    door: Door, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(door, "broken", KeyError(12345))
     status, given, body = door.ask()
     assert (status, body) == (400, b"The server can make nothing of this request. Reload the page and try again.\n")
-    assert given["x-frame-options"] == "DENY" and "KeyError: 12345" in capfd.readouterr().err
+    assert given["x-frame-options"] == "DENY" and "KeyError: 12345" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), MemoryError()])
 def test_the_machine_s_faults_are_not_the_request_s(
-    door: Door, error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    door: Door, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(door, "broken", error)
     status, _, body = door.ask()
-    assert (status, body) == (500, b"Something went wrong here; the terminal says more.\n")
-    assert type(error).__name__ in capfd.readouterr().err
+    assert (status, body) == (500, b"Something went wrong here; the log file beside the database says more.\n")
+    assert type(error).__name__ in caplog.text
 
 
-def test_a_connection_that_breaks_within_a_question_is_no_error(door: Door, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_connection_that_breaks_within_a_question_is_no_error(door: Door, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection(("127.0.0.1", door.port)) as cut:
         head = f"POST {DESK} HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\nContent-Type: application/json\r\n"
         cut.sendall(f'{head}Content-Length: 1000\r\n\r\n{{"ask":'.encode())
         while not door.reached:
             time.sleep(0.01)
     assert door.ask()[0] == 200  # in the same loop, after it
-    assert capfd.readouterr().err == ""
+    assert caplog.text == ""
 
 
 # Generated requests

@@ -50,23 +50,27 @@ class Program:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, script, "--port", str(port), "--db", str(self.db), "--no-browser", *options]
+        self.command = [sys.executable, script, "--port", str(port), "--db", str(self.db), "--no-browser", *options]
+        self.environment = {**os.environ, **environment}
+        self.start()
+
+    def start(self) -> None:
         self.process = subprocess.Popen(
-            command,
+            self.command,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **environment},
+            env=self.environment,
         )
-        self.said = said = []
+        self.said: list[str] = []
         assert self.process.stdout
         for line in self.process.stdout:
-            said.append(line)
+            self.said.append(line)
             if found := re.search(r"http://[\d.:]+", line):
                 self.url = found[0]
                 return
-        raise AssertionError("app.py ended: " + "".join(said))
+        raise AssertionError("app.py ended: " + "".join(self.said))
 
     def document(self, title: str) -> Document:
         """The newest stored document of that title."""

@@ -59,7 +59,7 @@ const line = (() => {
     }
   };
 
-  const take = (act, answer) => {
+  const take = async (act, answer) => {
     const { done = false, said = [], refused, download, bar, list, map } = answer;
     if (bar) at = { document: bar.document, revision: bar.revision, saved: bar.saved, reading: bar.reading, model: bar.model };
     if (state === "lost" && bar) turn("calm");
@@ -67,12 +67,12 @@ const line = (() => {
     desk.emit("progress", null);
     for (const [kind, text] of refused ? [["warning", refused]] : said) desk.emit("say", { kind, text });
     if (bar) desk.show("bar", bar);
-    if (!waiting.length) { // what answers an earlier act is out of date
-      if (list) desk.show("list", list);
-      if (map) desk.show("map", map);
-    }
     if (download) desk.emit("download", download);
     act.answered(done);
+    // What answers an earlier act is out of date.
+    if (list && !waiting.length) desk.show("list", list);
+    await new Promise((resolve) => setTimeout(resolve)); // drawing a long document takes a while; clicks come in between
+    if (map && !waiting.length) desk.show("map", map);
   };
 
   const run = async () => {
@@ -82,8 +82,8 @@ const line = (() => {
       if (answer.state === "lost") {
         // Nothing more can be done with what the page shows; what was asked is given back.
         turn("lost", answer.why);
-        for (const act of [current, ...waiting.splice(0)]) take(act, {});
-      } else take(current, answer);
+        for (const act of [current, ...waiting.splice(0)]) await take(act, {});
+      } else await take(current, answer);
     }
   };
 
