@@ -132,6 +132,8 @@ class Client:
         for text in (bar["unsaved"], bar["conflict"]):
             if text:
                 self.ledger.hear(text)
+        if bar["conflict"]:
+            self.ledger.conflict(life, bar["document"], bar["conflict"], self.name)
         if bar["saved"] and (bar["unsaved"] or bar["conflict"]):
             self.ledger.complain(f"Saved, and not: {bar}")
         if bar["saved"]:

@@ -36,9 +36,11 @@ class Promises:
 
     shown: dict[tuple[str, int], Shown] = field(default_factory=dict)  # by document and revision
     acts: dict[str, str] = field(default_factory=dict)  # that are saved; "" or the sentence that the act wrote
+    # Tabs by the document and the revision of somebody else that was in their way.
+    conflicts: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def copy(self) -> Promises:
-        return Promises(dict(self.shown), dict(self.acts))
+        return Promises(dict(self.shown), dict(self.acts), dict(self.conflicts))
 
 
 class Ledger:
@@ -83,6 +85,13 @@ class Ledger:
             if life == self.life:
                 self._promises.acts[act] = words
 
+    def conflict(self, life: int, document: str, why: str, tab: str) -> None:
+        """That somebody else changed the document."""
+        found = re.search(r"\(revision (\d+), ", why)
+        with self._lock:
+            if found and life == self.life:
+                self._promises.conflicts[document, int(found[1])] = tab
+
     def promises(self) -> Promises:
         with self._lock:
             return self._promises.copy()
@@ -121,6 +130,11 @@ class Ledger:
                 self._check_revision(store, document, revision, shown)
 
     def _check_acts(self, revisions: list[sqlite3.Row], inserted: dict[int, str]) -> None:
+        conflicts = self.promises().conflicts
+        for row in revisions:
+            tab = conflicts.get((row["document"], row["number"]))
+            if tab and row["act"].startswith(tab):
+                self.complain(f"Act {row['act']} of the same tab was a conflict")
         by_act: dict[str, list[sqlite3.Row]] = {}
         for row in revisions:
             if row["act"]:
