@@ -233,7 +233,7 @@ def test_bad_requests_are_refused_in_a_sentence(tab: Tab, caplog: pytest.LogCapt
     assert caplog.text == ""
 
 
-VALUES: list[Any] = [None, True, -1, 0, 1, 10**30, 1e308, float("nan"), "", "x", "eng_Latn", [], ["x"], [1], {"a": 1}]
+VALUES: list[Any] = [None, True, -1, 0, 1, 10**30, 1e308, "", "x", "eng_Latn", [], ["x"], [1], {"a": 1}]
 
 
 def test_every_act_with_odd_values_is_answered(tab: Tab, caplog: pytest.LogCaptureFixture) -> None:

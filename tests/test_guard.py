@@ -251,7 +251,7 @@ def test_bodies_of_no_known_length_are_counted(door: Door) -> None:
     assert door.ask("POST", DESK, own(kind), endless())[0] == 413
     assert taken == BODY + 1_000_000
     status, _, body = door.ask("POST", DESK, own(kind), [bytes(BODY)])
-    assert status == 200 and b"nothing that can be read" in body
+    assert status == 200 and b"can't be read" in body
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e3", "", "5_0", "0x10", "5, 5", "\xb2"])
