@@ -35,7 +35,7 @@ def read(body: bytes) -> object:
         return orjson.loads(body)  # which stops at a depth of 1,024, where `json` goes as deep as Python can
     except orjson.JSONDecodeError:
         raise RequestError(
-            "What the page sent can't be read; if its text holds half of a character, take it out, else reload the page."
+            "What the page sent can't be read; if its text holds half of a character, take it out, or reload the page."
         ) from None
 
 

@@ -136,7 +136,8 @@ class Tab:
                 if act.edits:
                     self.session.save(label or self.session.editor.undo_label, step=step, act=self.act)
         except Exception as error:
-            said.append(self._told(error, before))
+            if not (self.opened and self.opened.moved):  # else the page says it itself and asks what to do
+                said.append(self._told(error, before))
         if self.opened is None:
             return {"state": "lost", "number": number, "why": said[0][1]}
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tabs import STORY, Tab
 
 import engine
 from engine.document import Document
@@ -28,3 +29,11 @@ def story(e: engine.Engine) -> Document:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "documents.db", timeout=0.2) as opened:
         yield opened
+
+
+@pytest.fixture
+def tab(e: engine.Engine, store: Store) -> Tab:
+    """A browser tab, without a browser, in which a short story is open."""
+    opened = Tab(e, store)
+    opened.act("import", text=STORY, lang="eng_Latn")
+    return opened

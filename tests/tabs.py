@@ -12,6 +12,7 @@ from engine import Engine
 from engine.store import Store
 
 NAMES = count(1)
+STORY = "The old man lived by the sea.\n\nOne day he found a small boat. He was very happy.\n"
 
 
 class Tab:

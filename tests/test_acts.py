@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tabs import Tab
+from tabs import STORY, Tab
 
 from app.acts import ACTS
 from app.desk import Desk
@@ -18,21 +16,6 @@ from engine import Engine
 from engine.editor import Editor
 from engine.errors import StoreError
 from engine.store import Store
-
-STORY = "The old man lived by the sea.\n\nOne day he found a small boat. He was very happy.\n"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "documents.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def tab(e: Engine, store: Store) -> Tab:
-    opened = Tab(e, store)
-    opened.act("import", text=STORY, lang="eng_Latn")
-    return opened
 
 
 def restarted(tab: Tab, e: Engine, store: Store) -> Tab:

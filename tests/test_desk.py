@@ -6,14 +6,13 @@ import base64
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tabs import Tab
+from tabs import STORY, Tab
 
 from app import view
 from app.acts import ACTS
@@ -24,21 +23,6 @@ from engine.document import new_id
 from engine.editor import Editor
 from engine.errors import Cancelled, StoreError
 from engine.store import Store
-
-STORY = "The old man lived by the sea.\n\nOne day he found a small boat. He was very happy.\n"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "documents.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def tab(e: Engine, store: Store) -> Tab:
-    opened = Tab(e, store)
-    opened.act("import", text=STORY, lang="eng_Latn")
-    return opened
 
 
 def test_an_empty_database_begins_with_the_first_sample(e: Engine, store: Store) -> None:

@@ -99,7 +99,9 @@ def test_a_cut_connection_is_said_and_everything_is_done_afterwards(
     assert [node.text for node in program.document("Cut").nodes] == moved
     with Store(program.db) as store:
         found = next(one for one in store.documents() if one.title == "Cut")
-        assert [one.label for one in store.revisions(found.id)][:4] == ["Move", "Move", "Move", "Rename"]
+        labels = [one.label for one in reversed(store.revisions(found.id))]
+    # What was asked before the page knew was done once; what came after that was not taken.
+    assert labels[:3] == ["Import", "Rename", "Move"] and set(labels[3:]) <= {"Move"}
 
 
 def test_a_sleeping_tab_finds_its_answer(page: Page, context: BrowserContext) -> None:  # noqa: F811

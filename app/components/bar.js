@@ -109,6 +109,7 @@ const unsaved = find(".unsaved");
 const explain = () => {
   find(".unsaved-text").textContent = shown.unsaved;
   find(".elsewhere").hidden = !shown.moved;
+  find(".retry").classList.toggle("primary", !shown.moved); // the file that is gone rarely comes back
   if (shown.moved && !unsaved.open) unsaved.showModal();
 };
 find(".state").addEventListener("click", () => (shown.unsaved ? (explain(), unsaved.open || unsaved.showModal()) : line.act("save")));
