@@ -283,6 +283,16 @@ def test_two_tabs_go_on_in_the_same_new_database(e: Engine, tab: Tab, store: Sto
         assert one.bar["saved"] and "documents-2.db" in one.said[0]
 
 
+def test_only_what_can_not_be_shown_is_deleted_as_such(tab: Tab, store: Store) -> None:
+    mine = tab.bar["document"]
+    tab.desk.faults[mine] = "The database is in use by another program."  # which has passed
+    assert tab.act("remove", document=mine)["done"] is False
+    assert "can be shown after all" in tab.said[0]
+    assert mine in [one.id for one in store.documents()] and not tab.desk.faults
+    tab.act("remove", document="unknown")
+    assert "not in the database" in tab.said[0]
+
+
 def test_an_unexpected_error_is_one_plain_sentence(
     tab: Tab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -180,12 +180,18 @@ def copy(tab: Tab, data: Data, progress: Progress) -> None:
 
 
 def remove(tab: Tab, data: Data, progress: Progress) -> None:
-    """Delete a document that can't be shown."""
+    """Delete a document that can't be shown, after seeing once more that it can't: a disk or a lock may have passed."""
     wanted = data.text("document")
-    if wanted not in tab.faults:
-        raise RequestError("Only a document that can't be shown is deleted here.")
-    tab.store.delete(wanted)
-    tab.faults.pop(wanted, None)
+    try:
+        tab.check(Session.of(tab.engine, tab.store, wanted, progress))
+    except Cancelled:
+        raise
+    except ConceptscapeError:
+        tab.store.delete(wanted)
+        tab.faults.pop(wanted, None)
+    else:
+        tab.faults.pop(wanted, None)
+        raise RequestError("That document can be shown after all, so it was not deleted; open it.")
 
 
 # Showing differently, taking away

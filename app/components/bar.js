@@ -146,4 +146,4 @@ desk.shown("bar", (bar) => {
   shown = bar;
   draw();
 });
-line.act("arrive", { document: new URL(window.location).searchParams.get("doc") });
+line.arrive();

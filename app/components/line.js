@@ -5,7 +5,7 @@ const line = (() => {
   const SILENCE = 5000; // milliseconds without a sign of the program before the page says so
   const AGAIN = 1000; // between two tries then
   const UPLOAD = 100; // bytes a millisecond that a slow network takes, at least
-  const FRESH = ["open", "reopen", "new", "sample", "import"]; // what can be done where no document is open
+  const FRESH = ["arrive", "open", "reopen", "new", "sample", "import"]; // what can be done where no document is open
   const tab = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const waiting = []; // acts not asked yet
   let current = null; // the act asked
@@ -15,7 +15,7 @@ const line = (() => {
   let wake = () => {}; // ends the pause before the next try
 
   const turn = (to, why = "") => {
-    if (state === to) return;
+    if (state === to && !why) return;
     state = to;
     desk.emit("line", { state, why });
   };
@@ -116,7 +116,8 @@ const line = (() => {
       }
     },
     stop: () => post({ ask: "stop" }).catch(() => {}),
-    again: () => wake(),
+    again: () => (state === "lost" ? line.arrive() : wake()),
+    arrive: () => line.act("arrive", { document: new URL(window.location).searchParams.get("doc") }),
     get state() {
       return state;
     },

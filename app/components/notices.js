@@ -23,8 +23,9 @@ desk.shown("bar", (bar) => {
 desk.on("line", ({ state, why }) => {
   banner.hidden = state === "calm";
   find(".why").textContent = state === "lost" ? why : `The program does not answer${why ? ` (${why.trim().slice(0, 200)})` : ""}. What you typed is kept, and it is asked again every second.`;
-  find(".again").hidden = state !== "silent";
-  for (const one of [".keep", ".file", ".saved"]) find(one).hidden = state !== "lost";
+  const arrived = desk.nodes.length > 0;
+  find(".again").hidden = state === "lost" && arrived;
+  for (const one of [".keep", ".file", ".saved"]) find(one).hidden = state !== "lost" || !arrived;
   if (state === "calm" && last === "silent") desk.emit("say", { kind: "info", text: "The program answers again." });
   last = state;
 });
