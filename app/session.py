@@ -34,6 +34,7 @@ class Session:
             undo, redo = history.undo, history.redo
         self.editor = Editor(engine, document, model, self._steps(document.id, undo), self._steps(document.id, redo))
         self.revision = revision
+        self._stored = (0, "")  # a revision and when it was stored
         self.saved = revision is not None
         self.unsaved = ""  # why it could not be saved
         self._unstored: list[tuple[Document, str, StepKind, str]] = []  # what could not: document, label, step, act
@@ -96,6 +97,16 @@ class Session:
     @property
     def usual_chart(self) -> str:
         return "landscape" if self.engine.has_landscape else "plane"
+
+    @property
+    def stored(self) -> str:
+        """When the revision that this stands on was stored: its number alone may mean another one, where an older copy
+        of the database was put back. Empty where there is none."""
+        if self.revision is None:
+            return ""
+        if self._stored[0] != self.revision:
+            self._stored = self.revision, self.store.revision(self.document.id, self.revision).created.isoformat()
+        return self._stored[1]
 
     # Keeping
 

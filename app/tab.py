@@ -25,6 +25,10 @@ EVERY = 0.5  # seconds between two answers while it runs
 log = logging.getLogger("conceptscape")
 
 BUSY = "Something is still running here; wait for it, or press Stop."
+REPLACED = (
+    "An older copy of the database was put back, and this document has gone another way in it; keep what this page "
+    "shows as a new document, or open the document as it is there."
+)
 GONE = (
     "The program was restarted before the last changes here were saved; keep what this page shows as a new document, "
     "or open the document as it was saved last."
@@ -176,7 +180,10 @@ class Tab:
             raise StoreError(GONE)
         else:
             document, revision = at.text("document"), at.whole("revision")
-            self.show(Session.of(self.engine, self.store, document, progress, revision, model))
+            session = Session.of(self.engine, self.store, document, progress, revision, model)
+            if self.store.revision(document, revision).created.isoformat() != at.text("stored"):
+                raise StoreError(REPLACED)
+            self.show(session)
         reading = at.maybe("reading")
         same = self.session.document.id == at.maybe("document")
         if same and reading in self.engine.space.languages and not (made and what in ("translate", "written")):

@@ -43,6 +43,7 @@ def bar(session: Session) -> Json:
         "document": session.document.id,
         "title": session.document.title,
         "revision": session.revision,
+        "stored": session.stored,
         "saved": session.saved,
         "unsaved": session.unsaved,
         "moved": session.moved,

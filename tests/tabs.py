@@ -49,7 +49,7 @@ class Tab:
         self.download = answer.get("download")
         if "bar" in answer:
             self.bar, self.list, self.map = answer["bar"], answer["list"], answer["map"]
-            self.at = {name: self.bar[name] for name in ("document", "revision", "saved", "reading", "model")}
+            self.at = {name: self.bar[name] for name in ("document", "revision", "stored", "saved", "reading", "model")}
         return answer
 
     def look(self, **data: Any) -> dict[str, Any]:

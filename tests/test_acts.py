@@ -137,6 +137,20 @@ def test_what_was_not_saved_before_a_restart_is_said_and_can_be_kept(
     assert (tab.bar["title"], tab.texts[0]) == ("Kept", "A storm came.")
 
 
+def test_an_older_copy_of_the_database_is_noticed(tab: Tab, e: Engine, store: Store) -> None:
+    older = store.path.read_bytes()
+    tab.act("rename", title="Mine")
+    store.close()
+    store.path.write_bytes(older)
+    with Store(store.path) as again:
+        other = Tab(e, again, tab.bar["document"])
+        other.act("rename", title="Another way")  # revision 2 as well
+        assert other.bar["revision"] == tab.bar["revision"] == 2
+        answer = restarted(tab, e, again).act("delete", ids=tab.ids[:1])
+        assert answer["state"] == "lost" and "older copy" in answer["why"]
+        assert again.open(tab.at["document"])[0].title == "Another way"
+
+
 def test_a_document_deleted_meanwhile_is_lost_and_another_opens(tab: Tab, e: Engine, store: Store) -> None:
     gone = tab.bar["document"]
     store.delete(gone)

@@ -146,7 +146,9 @@ def test_a_failed_save_leaves_nothing(store: Store) -> None:
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 spacing = st.text(st.characters(exclude_categories=["Cs", "L", "M", "N"], exclude_characters="\0"), max_size=30)
-parameters = st.dictionaries(texts, st.one_of(st.none(), st.booleans(), st.integers(), texts), max_size=3)
+parameters = st.dictionaries(
+    texts, st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), texts), max_size=3
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

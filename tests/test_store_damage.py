@@ -78,7 +78,7 @@ def test_text_that_is_no_text_is_damaged(store: Store) -> None:
     with pytest.raises(StoreError, match="damaged"):
         store.open(document.id)
     assert [summary.title for summary in store.documents()] == ["S\ufffd"]
-    assert store.newest(document.id).label == "\ufffd"
+    assert store.revisions(document.id)[0].label == "\ufffd"
     assert store.history(document.id).undo == ()
 
 
@@ -105,8 +105,8 @@ def test_what_is_left_of_a_damaged_document_can_be_read(store: Store) -> None:
     assert store.readable(document.id) == ""
     run(store, "delete from revisions")
     assert store.readable(document.id) == ""
-    with pytest.raises(StoreError, match="“Story” is damaged"):
-        store.newest(document.id)
+    with pytest.raises(StoreError, match="has no revision 1"):
+        store.revision(document.id, 1)
     assert len(store.documents()) == 1
     store.delete(document.id)
     assert store.documents() == []
@@ -135,7 +135,7 @@ def test_any_damage_is_said_in_a_sentence(seed: int, tmp_path: Path) -> None:
             lambda: store.open("story"),
             lambda: store.open("story", 3),
             lambda: store.revisions("story"),
-            lambda: store.newest("story"),
+            lambda: store.revision("story", 1),
             lambda: store.history("story"),
             lambda: store.readable("story"),
             lambda: store.save(document, "Rewrite", 10),

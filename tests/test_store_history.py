@@ -141,12 +141,12 @@ def test_ten_thousand_revisions_are_read_quickly(store: Store) -> None:
 def test_a_revision_knows_its_act(store: Store) -> None:
     document = story("One.")
     with pytest.raises(StoreError, match="not in the database"):
-        store.newest(document.id)
+        store.revision(document.id, 1)
     store.save(document, "Import", None, act="tab a, 1")
-    assert (store.newest(document.id).step, store.newest(document.id).act) == ("same", "tab a, 1")
+    assert (store.revisions(document.id)[0].step, store.revisions(document.id)[0].act) == ("same", "tab a, 1")
     store.save(document, "Rewrite", 1, act="tab a, 2")
     store.save(document, "Undo Rewrite", 2, step="undo")
-    newest = store.newest(document.id)
+    newest = store.revisions(document.id)[0]
     assert (newest.number, newest.label, newest.step, newest.act) == (3, "Undo Rewrite", "undo", "")
     assert newest == store.revisions(document.id)[0]
     assert [one.act for one in store.revisions(document.id)] == ["", "tab a, 2", "tab a, 1"]
@@ -209,7 +209,7 @@ def test_a_file_of_the_first_schema(old: Path) -> None:
         document, base = store.open("old")
         assert store.save(document, "Rename", base) == 2
         assert [summary.id for summary in store.documents()] == ["old", "new", "story"]
-        assert store.newest("story").act == ""
+        assert store.revisions("story")[0].act == ""
     assert [path.name for path in old.parent.iterdir()] == ["old.db"]
     with Store(old) as store:
         assert [summary.id for summary in store.documents()] == ["old", "new", "story"]
@@ -257,7 +257,7 @@ def test_programs_open_an_old_file_at_once(old: Path) -> None:
         start.wait()
         try:
             with Store(old) as store:
-                assert store.newest("story").step == "undo"
+                assert store.revisions("story")[0].step == "undo"
         except BaseException as error:
             broken.append(error)
 

@@ -61,7 +61,7 @@ const line = (() => {
 
   const take = async (act, answer) => {
     const { done = false, said = [], refused, download, bar, list, map } = answer;
-    if (bar) at = { document: bar.document, revision: bar.revision, saved: bar.saved, reading: bar.reading, model: bar.model };
+    if (bar) at = { document: bar.document, revision: bar.revision, stored: bar.stored, saved: bar.saved, reading: bar.reading, model: bar.model };
     if (state === "lost" && bar) turn("calm");
     desk.work(false);
     desk.emit("progress", null);

@@ -40,6 +40,7 @@ class Client:
         self.nodes: list[Json] = []
         self.lost = False
         self.asked = 0  # questions
+        self.seen = 0  # the life of the database that is shown: numbers of revisions may mean others in another one
 
     @property
     def ids(self) -> list[str]:
@@ -48,6 +49,11 @@ class Client:
     @property
     def settled(self) -> bool:
         return not self.lost and bool(self.bar.get("saved")) and not self.bar.get("conflict")
+
+    @property
+    def state(self) -> list[str]:
+        """The document as it is shown: its title and sentences."""
+        return [self.bar.get("title", ""), *(node["own"] for node in self.nodes)]
 
     # The connection
 
@@ -91,7 +97,7 @@ class Client:
             return False
         self.number += 1
         question = {"number": self.number, "act": what, "data": data}
-        life, before = self.ledger.life, (self.bar.get("document"), self.nodes, self.bar.get("title"))
+        life, seen, at, before = self.ledger.life, self.seen, self.at, self.state
         answer = self.settle(question)
         if answer["state"] == "answered" and self.random.random() < 0.1:
             self.repeat(question, answer)
@@ -99,9 +105,10 @@ class Client:
         done = bool(answer.get("done"))
         self.ledger.answered[f"{what}: {'done' if done else answer.get('state', 'refused')}"] += 1
         if answer["state"] == "answered":
-            after = (self.bar.get("document"), self.nodes, self.bar.get("title"))
-            if not done and [own(before[1]), before[2]] != [own(after[1]), after[2]] and before[0] == after[0]:
-                self.ledger.complain(f"{what} was not done, and changed the document: {answer['said']}")
+            same = at.get("document") == self.at["document"] and seen == life
+            if not done and same and before != self.state:
+                where = f"from {at} to {self.at}, {before} to {self.state}"
+                self.ledger.complain(f"{what} {data} was not done, and changed the document {where}: {answer['said']}")
             if done and what not in QUIET and self.settled:
                 self.ledger.saved(life, f"{self.name} {self.number}", words)
         return done
@@ -126,9 +133,9 @@ class Client:
         bar = answer.get("bar")
         if bar is None or "list" not in answer or "map" not in answer:
             return self.ledger.complain(f"Not all was shown: {answer}")
-        self.lost = False
+        self.lost, self.seen = False, life
         self.bar, self.nodes = bar, answer["list"]["nodes"]
-        self.at = {name: bar[name] for name in ("document", "revision", "saved", "reading", "model")}
+        self.at = {name: bar[name] for name in ("document", "revision", "stored", "saved", "reading", "model")}
         for text in (bar["unsaved"], bar["conflict"]):
             if text:
                 self.ledger.hear(text)
@@ -169,7 +176,3 @@ class Client:
 
 # Acts that leave no revision of their own.
 QUIET = ("arrive", "show", "save", "elsewhere", "read", "export", "open", "reopen")
-
-
-def own(nodes: list[Json]) -> list[str]:
-    return [node["own"] for node in nodes]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FULL = (0, 4096, 8192, 32768)  # bytes left on a full disk
 CLOCKS = (-40 * 365 * 86400.0, -3600.0, 90.0, 86400.0, 30 * 365 * 86400.0)  # seconds
 FROZEN = 2.0  # seconds, at most: longer than a tab waits for an answer
+LOCKED = 0.5  # seconds: longer than the program waits
 
 
 @contextmanager
@@ -86,6 +87,7 @@ def locked(chaos: Chaos) -> Iterator[None]:
     with closing(sqlite3.connect(chaos.server.db, timeout=5, isolation_level=None)) as other:
         with suppress(sqlite3.OperationalError):
             other.execute(chaos.random.choice(["begin immediate", "begin exclusive"]))
+            time.sleep(LOCKED)
         yield
 
 

@@ -238,13 +238,13 @@ class Store:
             for row in rows
         ]
 
-    def newest(self, document_id: str) -> Revision:
-        """The newest revision of a document. Raises StoreError for a document that is not there."""
+    def revision(self, document_id: str, number: int) -> Revision:
+        """One revision of a document. Raises StoreError where it is not there."""
         with self._lock, self._database.reading():
             found = self._found(document_id)
-            revisions = self._revisions("document = ? and number = ?", document_id, found["revision"])
+            revisions = self._revisions("document = ? and number = ?", document_id, number)
         if not revisions:
-            raise StoreError(f"The newest revision of “{shown(found['title'])}” is damaged; open an earlier one.")
+            raise StoreError(f"“{shown(found['title'])}” has no revision {number}; its newest is {found['revision']}.")
         return revisions[0]
 
     def revisions(self, document_id: str) -> list[Revision]:
