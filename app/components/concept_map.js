@@ -32,7 +32,7 @@ const home = () => {
 const axis = (range, more) => ({ visible: false, range, fixedrange: false, autorange: false, ...more });
 
 const draw = () => {
-  if (!window.Plotly || !view().frame) return;
+  if (!window.Plotly || !land || !view().frame) return; // the ground comes first, so that all is drawn once
   const fresh = frame !== `${view().frame} ${view().document}`;
   frame = `${view().frame} ${view().document}`;
   const box = fresh ? home() : null;
