@@ -74,8 +74,7 @@ class Tab:
             raise DocumentError(f"“{session.document.title[:80]}” can't be shown ({sentence(wrong[0])})")
 
     def show(self, session: Session) -> None:
-        """Put a document on the page. Raises DocumentError where it can't be shown; then the tab is as it was."""
-        self.check(session)
+        """Put a document on the page, one that was checked."""
         self.opened, self.fit = session, None
 
     def known(self) -> list[Summary]:
@@ -173,7 +172,7 @@ class Tab:
         model = at.maybe("model") or ""
         made = self.store.made_by(self.act)
         if made:
-            self.show(Session.of(self.engine, self.store, made, progress, model=model))
+            session = Session.of(self.engine, self.store, made, progress, model=model)
         elif ACTS[what].fresh:
             return False
         elif not at.flag("saved"):
@@ -183,7 +182,8 @@ class Tab:
             session = Session.of(self.engine, self.store, document, progress, revision, model)
             if self.store.revision(document, revision).created.isoformat() != at.text("stored"):
                 raise StoreError(REPLACED)
-            self.show(session)
+        self.check(session)
+        self.show(session)
         reading = at.maybe("reading")
         same = self.session.document.id == at.maybe("document")
         if same and reading in self.engine.space.languages and not (made and what in ("translate", "written")):

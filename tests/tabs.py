@@ -9,10 +9,16 @@ from typing import Any
 from app.desk import Desk
 from app.session import Session
 from engine import Engine
+from engine.errors import StoreError
 from engine.store import Store
 
 NAMES = count(1)
 STORY = "The old man lived by the sea.\n\nOne day he found a small boat. He was very happy.\n"
+
+
+def full(*_: Any, **__: Any) -> int:
+    """What `Store.save` does when the disk is full."""
+    raise StoreError("The disk is full and nothing was saved; make room and try again.")
 
 
 class Tab:

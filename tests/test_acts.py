@@ -7,14 +7,13 @@ import threading
 from typing import Any
 
 import pytest
-from tabs import STORY, Tab
+from tabs import STORY, Tab, full
 
 from app.acts import ACTS
 from app.desk import Desk
 from app.tab import Tab as AppTab
 from engine import Engine
 from engine.editor import Editor
-from engine.errors import StoreError
 from engine.store import Store
 
 
@@ -123,9 +122,6 @@ def test_a_change_elsewhere_meanwhile_is_a_conflict(tab: Tab, e: Engine, store: 
 def test_what_was_not_saved_before_a_restart_is_said_and_can_be_kept(
     tab: Tab, e: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> int:
-        raise StoreError("The disk is full and nothing was saved; make room and try again.")
-
     with monkeypatch.context() as broken:
         broken.setattr(store, "save", full)
         tab.act("rewrite", id=tab.ids[0], text="A storm came.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tabs import STORY, Tab
+from tabs import STORY, Tab, full
 
 from app import view
 from app.acts import ACTS
@@ -21,7 +21,7 @@ from app.work import Work
 from engine import Engine, formats
 from engine.document import new_id
 from engine.editor import Editor
-from engine.errors import Cancelled, StoreError
+from engine.errors import Cancelled
 from engine.store import Store
 
 
@@ -233,9 +233,6 @@ def test_two_tabs_conflict_and_both_are_kept(e: Engine, store: Store, tab: Tab) 
 def test_an_edit_that_can_not_be_stored_stays_and_is_not_called_saved(
     tab: Tab, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> int:
-        raise StoreError("The disk is full and nothing was saved; make room and try again.")
-
     with monkeypatch.context() as broken:
         broken.setattr(store, "save", full)
         tab.act("rewrite", id=tab.ids[0], text="A storm came.")

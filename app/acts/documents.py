@@ -67,12 +67,13 @@ def open_anew(tab: Tab, document: str, progress: Progress) -> None:
     """Show a stored document. One that can't be shown is known as such from then on, and the tab is as it was."""
     try:
         session = Session.of(tab.engine, tab.store, document, progress, model=tab.model)
-        tab.show(session)
+        tab.check(session)
     except Cancelled:
         raise
     except ConceptscapeError as error:
         tab.faults[document] = str(error)
         raise
+    tab.show(session)
     tab.faults.pop(document, None)
     if session.encoded_again:
         tab.notice = ENCODED_AGAIN
